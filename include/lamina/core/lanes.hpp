@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Row bodies and what runs them: a body is written once and called as body(lanes, row); the lane
+// group says how many threads work the row together, the executor says in which order rows run.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "lamina/config.hpp"
+
+LAMINA_NAMESPACE_BEGIN
+
+/// Threads that work one row together. Lane i of n visits elements i, i + n, i + 2n ...; the
+/// collectives return the same value to every lane and must be reached by all of them.
+template <class L>
+concept lane_group = std::is_trivially_copyable_v<L> && requires(L const lanes, double x) {
+  { lanes.lane() } -> std::convertible_to<index_t>;
+  { lanes.count() } -> std::convertible_to<index_t>;
+  { lanes.sum(x) } -> std::same_as<double>;
+  { lanes.max(x) } -> std::same_as<double>;
+};
+
+/// One thread a row: every collective is the identity and a body becomes the plain loop.
+struct single_lane {
+  LAMINA_HOST_DEVICE static constexpr index_t lane() noexcept { return 0; }
+  LAMINA_HOST_DEVICE static constexpr index_t count() noexcept { return 1; }
+  template <class T>
+  LAMINA_HOST_DEVICE static constexpr T sum(T value) noexcept {
+    return value;
+  }
+  template <class T>
+  LAMINA_HOST_DEVICE static constexpr T max(T value) noexcept {
+    return value;
+  }
+};
+
+/// A trivially copyable object, so that it can be a kernel argument, callable as (lanes, row).
+template <class B>
+concept row_body = std::is_trivially_copyable_v<B> &&
+    requires(B const& body, single_lane lanes, index_t row) {
+  body(lanes, row);
+};
+
+namespace archetype {
+/// The least a row body can be; executors are checked against it.
+struct row_body {
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes, index_t) const {}
+};
+}  // namespace archetype
+
+/// Runs body(lanes, row) for every row in [0, rows). Rows are independent: any order, any thread.
+template <class E>
+concept row_executor = requires(E const& executor, index_t rows, archetype::row_body body) {
+  executor.run(rows, body);
+};
+
+/// Calls f(begin, end) on ranges that cover [0, count) once each. `grain` is the least number of
+/// items worth a range of their own. A host passes its own pool as a type that models this.
+template <class P>
+concept parallel_for = std::copy_constructible<P> &&
+    requires(P const& p, index_t count, index_t grain, void (*f)(index_t, index_t)) {
+  p(count, grain, f);
+};
+
+/// The default: one range, on the calling thread.
+struct serial_for {
+  template <class F>
+  void operator()(index_t count, index_t /*grain*/, F&& f) const {
+    if (count > 0) f(index_t{0}, count);
+  }
+};
+
+/// Rows on the host: one lane a row, ranges of rows through the `ParallelFor` hook.
+template <parallel_for ParallelFor = serial_for>
+struct host_rows {
+  [[no_unique_address]] ParallelFor parallel{};
+  /// Least number of rows that is worth handing to another thread.
+  index_t grain = 1;
+
+  template <row_body Body>
+  void run(index_t rows, Body const& body) const {
+    parallel(rows, grain, [&body](index_t begin, index_t end) {
+      for (index_t row = begin; row < end; ++row) body(single_lane{}, row);
+    });
+  }
+};
+
+static_assert(row_executor<host_rows<>>);
+
+LAMINA_NAMESPACE_END

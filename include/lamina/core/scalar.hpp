@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Scalar types: what lamina computes in, what it can store, and what it accumulates in.
+#pragma once
+
+#include <bit>
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+#include "lamina/config.hpp"
+
+LAMINA_NAMESPACE_BEGIN
+
+/// bfloat16 in memory: the upper half of an IEEE float. Storage only; arithmetic is done in float.
+struct bf16 {
+  std::uint16_t bits = 0;
+
+  constexpr bf16() = default;
+  /// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
+  LAMINA_HOST_DEVICE constexpr explicit bf16(float value) noexcept {
+    std::uint32_t const word = std::bit_cast<std::uint32_t>(value);
+    if ((word & 0x7fffffffu) > 0x7f800000u) {
+      bits = static_cast<std::uint16_t>((word >> 16) | 0x0040u);
+    } else {
+      bits = static_cast<std::uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
+    }
+  }
+  LAMINA_HOST_DEVICE constexpr operator float() const noexcept {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+};
+
+/// IEEE half in memory: 1 sign, 5 exponent, 10 mantissa bits. Storage only.
+struct f16 {
+  std::uint16_t bits = 0;
+
+  constexpr f16() = default;
+  /// Rounds to nearest, ties to even; overflow becomes infinity, a NaN stays a quiet NaN.
+  LAMINA_HOST_DEVICE constexpr explicit f16(float value) noexcept {
+    std::uint32_t const word = std::bit_cast<std::uint32_t>(value);
+    std::uint32_t const sign = (word >> 16) & 0x8000u;
+    std::uint32_t const magnitude = word & 0x7fffffffu;
+    std::uint32_t result = 0;
+    if (magnitude > 0x7f800000u) {
+      result = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+    } else if (magnitude >= 0x477ff000u) {  // rounds past 65504
+      result = 0x7c00u;
+    } else if (magnitude >= 0x38800000u) {  // normal in half
+      std::uint32_t const rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+      result = (rounded - 0x38000000u) >> 13;
+    } else if (magnitude >= 0x33000000u) {  // subnormal in half
+      std::uint32_t const shift = 126u - (magnitude >> 23);
+      std::uint32_t const mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+      std::uint32_t const kept = mantissa >> shift;
+      std::uint32_t const rest = mantissa & ((1u << shift) - 1u);
+      std::uint32_t const half = 1u << (shift - 1u);
+      result = kept + ((rest > half || (rest == half && (kept & 1u))) ? 1u : 0u);
+    }
+    bits = static_cast<std::uint16_t>(sign | result);
+  }
+  LAMINA_HOST_DEVICE constexpr operator float() const noexcept {
+    std::uint32_t const sign = (bits & 0x8000u) << 16;
+    std::uint32_t const exponent = (bits >> 10) & 0x1fu;
+    std::uint32_t const mantissa = bits & 0x3ffu;
+    if (exponent == 31u) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
+    if (exponent == 0u) {
+      float const magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+      return sign ? -magnitude : magnitude;
+    }
+    return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
+  }
+};
+
+/// A type lamina computes in: float or double.
+template <class T>
+concept real = std::same_as<T, float> || std::same_as<T, double>;
+
+/// A type lamina reads and writes: float, double, bf16, f16.
+template <class T>
+concept storage_scalar = real<T> || std::same_as<T, bf16> || std::same_as<T, f16>;
+
+namespace detail {
+template <class T>
+struct compute_of {
+  using type = float;
+};
+template <>
+struct compute_of<double> {
+  using type = double;
+};
+}  // namespace detail
+
+/// The type arithmetic on T is done in: double for double, float for everything narrower.
+template <storage_scalar T>
+using compute_t = typename detail::compute_of<T>::type;
+
+/// The type sums over T are kept in: double, so that a sum does not depend on how long it is.
+template <storage_scalar T>
+struct accumulator {
+  using type = double;
+};
+template <storage_scalar T>
+using accumulator_t = typename accumulator<T>::type;
+
+/// Whether `value` is neither infinite nor NaN, by its bits: holds under -ffast-math, where
+/// std::isfinite is a constant.
+LAMINA_HOST_DEVICE constexpr bool is_finite(float value) noexcept {
+  return (std::bit_cast<std::uint32_t>(value) & 0x7f800000u) != 0x7f800000u;
+}
+LAMINA_HOST_DEVICE constexpr bool is_finite(double value) noexcept {
+  return (std::bit_cast<std::uint64_t>(value) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+/// Whether `value` is NaN, by its bits.
+LAMINA_HOST_DEVICE constexpr bool is_nan(float value) noexcept {
+  return (std::bit_cast<std::uint32_t>(value) & 0x7fffffffu) > 0x7f800000u;
+}
+LAMINA_HOST_DEVICE constexpr bool is_nan(double value) noexcept {
+  return (std::bit_cast<std::uint64_t>(value) & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
+}
+
+LAMINA_NAMESPACE_END

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// How a host transformer presents itself: one traits struct and a ladder of concepts over it.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+#include <vector>
+
+#include "lamina/backend/backend.hpp"
+#include "lamina/core/parameter.hpp"
+#include "lamina/layers/backward_plan.hpp"
+
+LAMINA_NAMESPACE_BEGIN
+
+namespace detail {
+template <class M>
+struct batch_type_of {};
+template <class M>
+requires requires { typename M::batch_type; }
+struct batch_type_of<M> {
+  using batch_type = typename M::batch_type;
+};
+}  // namespace detail
+
+/// The host's side of the contract. The primary template forwards to members of M; an engine that
+/// cannot be touched specialises it and provides the same static functions.
+///
+/// layer_count(m)               number of decoder layers
+/// parameters(m, layer)         range of parameter_view<T> of one decoder layer
+/// outer_parameters(m)          range of parameter_view<T> outside the layers: embeddings, final
+///                              norm, head (a tied head is one tensor, listed once)
+/// forward(m, batch, plan)      logits [tokens, vocab], owned by the model, valid until the next
+///                              forward; the caller may overwrite them with d loss / d logits
+/// backward(m, dlogits, plan)   fills the gradients of the planned parameters (overwrites)
+/// save_layer(m, layer)         a value that restore_layer(m, layer, value) brings back bit for
+/// bit;
+///                              layer = outside_layers means the outer parameters. Defaults to
+///                              copying the weights.
+template <class M>
+struct model_traits : detail::batch_type_of<M> {
+  static index_t layer_count(M const& model) { return model.layer_count(); }
+  static auto parameters(M& model, index_t layer) requires requires { model.parameters(layer); }
+  { return model.parameters(layer); }
+  static auto outer_parameters(M& model) requires requires { model.outer_parameters(); }
+  { return model.outer_parameters(); }
+  template <class Batch>
+  requires requires(M& m, Batch const& b, backward_plan const& p) { m.forward(b, p); }
+  static auto forward(M& model, Batch const& batch, backward_plan const& plan) {
+    return model.forward(batch, plan);
+  }
+  template <class T>
+  requires requires(M& m, matrix_view<T const> d, backward_plan const& p) { m.backward(d, p); }
+  static void backward(M& model, matrix_view<T const> d_logits, backward_plan const& plan) {
+    model.backward(d_logits, plan);
+  }
+};
+
+/// A range of parameter_view<T>.
+template <class R>
+concept parameter_range = requires(R const& range) {
+  typename std::remove_cvref_t<decltype(*range.begin())>::scalar_type;
+  requires std::same_as<
+      std::remove_cvref_t<decltype(*range.begin())>,
+      parameter_view<typename std::remove_cvref_t<decltype(*range.begin())>::scalar_type>>;
+  range.end();
+};
+
+/// A model whose decoder layers can be listed: all that an optimizer or an audit needs.
+template <class M>
+concept layered_model = requires(M& model, M const& constant, index_t layer) {
+  { model_traits<M>::layer_count(constant) } -> std::same_as<index_t>;
+  { model_traits<M>::parameters(model, layer) } -> parameter_range;
+};
+
+/// A model that also lists what lies outside its layers; full training and "head only" need it.
+template <class M>
+concept whole_model = layered_model<M> && requires(M& model) {
+  { model_traits<M>::outer_parameters(model) } -> parameter_range;
+};
+
+/// The scalar type of a model's parameters.
+template <layered_model M>
+using model_scalar_t = typename std::remove_cvref_t<
+    decltype(*model_traits<M>::parameters(std::declval<M&>(), index_t{}).begin())>::scalar_type;
+
+/// A model that runs forward and backward by a plan: what a train step needs.
+template <class M>
+concept trainable_model = layered_model<M> &&
+    requires(M& model, typename model_traits<M>::batch_type const& batch, backward_plan const& plan,
+             matrix_view<model_scalar_t<M> const> d_logits) {
+  { model_traits<M>::forward(model, batch, plan) } -> std::same_as<matrix_view<model_scalar_t<M>>>;
+  { model_traits<M>::backward(model, d_logits, plan) } -> std::same_as<void>;
+};
+
+/// Says which requirement a model misses, one sentence a rung, in every compiler.
+/// Use: static_assert(lamina::check_trainable_model<my_model>());
+template <class M>
+consteval bool check_trainable_model() {
+  static_assert(
+      requires(M const& m) {
+        { model_traits<M>::layer_count(m) } -> std::same_as<index_t>;
+      },
+      "lamina: a model needs layer_count() const that returns index_t");
+  static_assert(
+      requires(M & m, index_t layer) {
+        { model_traits<M>::parameters(m, layer) } -> parameter_range;
+      },
+      "lamina: a model needs parameters(layer) that returns a range of parameter_view<T>");
+  static_assert(
+      requires { typename model_traits<M>::batch_type; },
+      "lamina: a trainable model needs batch_type, in the model or in its model_traits");
+  static_assert(trainable_model<M>,
+                "lamina: a trainable model needs forward(batch, plan) that returns matrix_view<T> "
+                "logits [tokens, vocab], and backward(matrix_view<T const>, plan)");
+  return trainable_model<M>;
+}
+
+/// Every parameter of the model: the outer ones (where the model lists them) first, then layer by
+/// layer. The views stay valid as long as the host keeps its tensors where they are.
+template <layered_model M>
+std::vector<parameter_view<model_scalar_t<M>>> all_parameters(M& model) {
+  std::vector<parameter_view<model_scalar_t<M>>> result;
+  if constexpr (whole_model<M>) {
+    for (auto const& parameter : model_traits<M>::outer_parameters(model)) {
+      result.push_back(parameter);
+    }
+  }
+  index_t const layer_count = model_traits<M>::layer_count(model);
+  for (index_t layer = 0; layer < layer_count; ++layer) {
+    for (auto const& parameter : model_traits<M>::parameters(model, layer)) {
+      result.push_back(parameter);
+    }
+  }
+  return result;
+}
+
+/// The parameters `plan` trains, in the order of all_parameters.
+///
+/// Throws config_error if the plan was made for another layer count or trains something outside
+/// the layers that the model does not list, and selection_error if the plan's roles match no
+/// tensor of a selected layer.
+template <layered_model M>
+std::vector<parameter_view<model_scalar_t<M>>> trained_parameters(M& model,
+                                                                  backward_plan const& plan) {
+  index_t const layer_count = model_traits<M>::layer_count(model);
+  if (plan.layer_count() != layer_count) {
+    throw_config_error("trained_parameters: the plan is for ", plan.layer_count(),
+                       " layers, the model has ", layer_count);
+  }
+  std::vector<parameter_view<model_scalar_t<M>>> result;
+  layer_set reached;
+  bool embeddings = false, final_norm = false, head = false;
+  for (auto const& parameter : all_parameters(model)) {
+    if (!plan.weight_gradient(parameter.layer, parameter.role)) continue;
+    if (parameter.layer != outside_layers) reached.insert(parameter.layer);
+    embeddings |= parameter.role == parameter_role::embedding;
+    final_norm |= parameter.role == parameter_role::final_norm;
+    head |= parameter.role == parameter_role::head;
+    result.push_back(parameter);
+  }
+  if (!(plan.layers() == reached)) {
+    throw_selection_error("trained_parameters: layer ", (plan.layers() - reached).lowest(),
+                          " is selected, but none of its tensors has a trained role");
+  }
+  // A tied head is listed once, as the embedding, so it answers for both.
+  if ((plan.trains_embeddings() && !embeddings) || (plan.trains_final_norm() && !final_norm) ||
+      (plan.trains_head() && !head && !embeddings)) {
+    throw_config_error("trained_parameters: the plan trains ",
+                       plan.trains_embeddings() && !embeddings   ? "embeddings"
+                       : plan.trains_final_norm() && !final_norm ? "final_norm"
+                                                                 : "head",
+                       ", the model lists no such parameter outside its layers");
+  }
+  return result;
+}
+
+LAMINA_NAMESPACE_END

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// A lane group played by host threads with a barrier: runs the cooperative logic of a row body
+// without a GPU.
+#pragma once
+
+#include <barrier>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "lamina/core/lanes.hpp"
+
+namespace lamina::testing {
+
+/// What the lanes of one group share.
+struct lane_team {
+  explicit lane_team(index_t lane_count)
+      : count(lane_count), barrier(lane_count), slots(static_cast<std::size_t>(lane_count)) {}
+  index_t count;
+  std::barrier<> barrier;
+  std::vector<double> slots;
+};
+
+/// Lane `lane()` of `count()` threads; collectives combine in lane order, as a warp's result does
+/// not depend on timing.
+struct threaded_lanes {
+  lane_team* team;
+  index_t index;
+
+  index_t lane() const { return index; }
+  index_t count() const { return team->count; }
+
+  template <class T>
+  T sum(T value) const {
+    return static_cast<T>(
+        fold(static_cast<double>(value), [](double a, double b) { return a + b; }));
+  }
+  template <class T>
+  T max(T value) const {
+    return static_cast<T>(
+        fold(static_cast<double>(value), [](double a, double b) { return a > b ? a : b; }));
+  }
+
+ private:
+  template <class Combine>
+  double fold(double value, Combine combine) const {
+    team->slots[static_cast<std::size_t>(index)] = value;
+    team->barrier.arrive_and_wait();
+    double result = team->slots[0];
+    for (std::size_t i = 1; i < team->slots.size(); ++i) result = combine(result, team->slots[i]);
+    team->barrier.arrive_and_wait();  // nobody overwrites a slot that somebody still reads
+    return result;
+  }
+};
+
+/// Executor that works every row with `lane_count` threads.
+struct threaded_rows {
+  index_t lane_count = 7;
+
+  template <row_body Body>
+  void run(index_t rows, Body const& body) const {
+    lane_team team(lane_count);
+    std::vector<std::thread> threads;
+    for (index_t lane = 0; lane < lane_count; ++lane) {
+      threads.emplace_back([&, lane] {
+        for (index_t row = 0; row < rows; ++row) body(threaded_lanes{&team, lane}, row);
+      });
+    }
+    for (auto& thread : threads) thread.join();
+  }
+};
+
+/// The parallel_for hook over freshly spawned threads, `threads` ranges at most.
+struct spawning_for {
+  index_t threads = 2;
+  template <class F>
+  void operator()(index_t count, index_t grain, F&& f) const {
+    index_t const useful = grain > 0 ? (count + grain - 1) / grain : count;
+    index_t const ranges = useful < threads ? useful : threads;
+    std::vector<std::thread> pool;
+    for (index_t r = 0; r < ranges; ++r) {
+      pool.emplace_back([&, r] { f(count * r / ranges, count * (r + 1) / ranges); });
+    }
+    for (auto& thread : pool) thread.join();
+  }
+};
+
+static_assert(lane_group<threaded_lanes>);
+static_assert(row_executor<threaded_rows>);
+static_assert(parallel_for<spawning_for>);
+
+}  // namespace lamina::testing
