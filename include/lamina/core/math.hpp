@@ -10,6 +10,23 @@
 
 LAMINA_NAMESPACE_BEGIN
 
+/// x with its magnitude reduced to `limit` at most; NaN becomes the limit. By bits, so that loops
+/// over it vectorise where a comparison of floats would become a branch.
+LAMINA_HOST_DEVICE constexpr float clamp_magnitude(float x, float limit) noexcept {
+  std::uint32_t const bits = std::bit_cast<std::uint32_t>(x);
+  std::int32_t const magnitude = static_cast<std::int32_t>(bits & 0x7fffffffu);
+  std::int32_t const most = std::bit_cast<std::int32_t>(limit);
+  std::int32_t const clamped = magnitude < most ? magnitude : most;
+  return std::bit_cast<float>((bits & 0x80000000u) | static_cast<std::uint32_t>(clamped));
+}
+LAMINA_HOST_DEVICE constexpr double clamp_magnitude(double x, double limit) noexcept {
+  std::uint64_t const bits = std::bit_cast<std::uint64_t>(x);
+  std::int64_t const magnitude = static_cast<std::int64_t>(bits & 0x7fffffffffffffffu);
+  std::int64_t const most = std::bit_cast<std::int64_t>(limit);
+  std::int64_t const clamped = magnitude < most ? magnitude : most;
+  return std::bit_cast<double>((bits & 0x8000000000000000u) | static_cast<std::uint64_t>(clamped));
+}
+
 /// e^x in float, relative error below 2 units in the last place.
 ///
 /// Below -86.99 the result is 0, above 88.72 infinity; NaN stays NaN. Clamping, rounding and the
@@ -19,14 +36,9 @@ LAMINA_NAMESPACE_BEGIN
 /// reduction of Cody and Waite 1980, chapter 6; minimax polynomial of degree 6 (relative
 /// error 3.1e-9 on [-ln 2 / 2, ln 2 / 2]) fitted for this file.
 LAMINA_HOST_DEVICE constexpr float fast_exp(float x) noexcept {
+  float const bounded = clamp_magnitude(x, 89.0f);  // scale 0 at -89, overflow at 89
   std::uint32_t const bits = std::bit_cast<std::uint32_t>(x);
-  std::uint32_t const sign = bits & 0x80000000u;
-  std::int32_t const magnitude = static_cast<std::int32_t>(bits & 0x7fffffffu);
-  std::int32_t const limit = 0x42b20000;  // 89: the scale is 0 at -89 and overflows at 89
-  std::int32_t const clamped = magnitude < limit ? magnitude : limit;
-  float const bounded = std::bit_cast<float>(sign | static_cast<std::uint32_t>(clamped));
-
-  float const signed_half = std::bit_cast<float>(sign | 0x3f000000u);
+  float const signed_half = std::bit_cast<float>((bits & 0x80000000u) | 0x3f000000u);
   std::int32_t const power = static_cast<std::int32_t>(bounded * 1.44269504f + signed_half);
   float const n = static_cast<float>(power);
   float const r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -39,7 +51,7 @@ LAMINA_HOST_DEVICE constexpr float fast_exp(float x) noexcept {
   // One power is kept back, so that the largest results do not pass through an infinite scale.
   std::int32_t const exponent = power + 126 > 0 ? power + 126 : 0;
   float const result = mantissa * std::bit_cast<float>(exponent << 23) * 2.0f;
-  std::int32_t const nan_bits = magnitude > 0x7f800000 ? -1 : 0;
+  std::int32_t const nan_bits = static_cast<std::int32_t>(bits & 0x7fffffffu) > 0x7f800000 ? -1 : 0;
   return std::bit_cast<float>(std::bit_cast<std::int32_t>(result) | nan_bits);
 }
 
@@ -48,14 +60,10 @@ LAMINA_HOST_DEVICE constexpr float fast_exp(float x) noexcept {
 /// Below -708.04 the result is 0, above 709.78 infinity; NaN stays NaN. Polynomial of degree 11
 /// (relative error 3.7e-18), otherwise as the float overload.
 LAMINA_HOST_DEVICE constexpr double fast_exp(double x) noexcept {
+  double const bounded = clamp_magnitude(x, 710.0);
   std::uint64_t const bits = std::bit_cast<std::uint64_t>(x);
-  std::uint64_t const sign = bits & 0x8000000000000000u;
-  std::int64_t const magnitude = static_cast<std::int64_t>(bits & 0x7fffffffffffffffu);
-  std::int64_t const limit = 0x4086300000000000;  // 710
-  std::int64_t const clamped = magnitude < limit ? magnitude : limit;
-  double const bounded = std::bit_cast<double>(sign | static_cast<std::uint64_t>(clamped));
-
-  double const signed_half = std::bit_cast<double>(sign | 0x3fe0000000000000u);
+  double const signed_half =
+      std::bit_cast<double>((bits & 0x8000000000000000u) | 0x3fe0000000000000u);
   std::int32_t const power = static_cast<std::int32_t>(bounded * 1.4426950408889634 + signed_half);
   double const n = static_cast<double>(power);
   double const r = (bounded - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
@@ -73,7 +81,8 @@ LAMINA_HOST_DEVICE constexpr double fast_exp(double x) noexcept {
   std::int32_t const exponent = power + 1022 > 0 ? power + 1022 : 0;
   double const result =
       mantissa * std::bit_cast<double>(static_cast<std::int64_t>(exponent) << 52) * 2.0;
-  std::int64_t const nan_bits = magnitude > 0x7ff0000000000000 ? -1 : 0;
+  std::int64_t const nan_bits =
+      static_cast<std::int64_t>(bits & 0x7fffffffffffffffu) > 0x7ff0000000000000 ? -1 : 0;
   return std::bit_cast<double>(std::bit_cast<std::int64_t>(result) | nan_bits);
 }
 

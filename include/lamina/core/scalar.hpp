@@ -37,37 +37,29 @@ struct f16 {
   constexpr f16() = default;
   /// Rounds to nearest, ties to even; overflow becomes infinity, a NaN stays a quiet NaN.
   LAMINA_HOST_DEVICE constexpr explicit f16(float value) noexcept {
+    // All cases are computed and one is chosen, so that loops over halves vectorise.
     std::uint32_t const word = std::bit_cast<std::uint32_t>(value);
     std::uint32_t const sign = (word >> 16) & 0x8000u;
     std::uint32_t const magnitude = word & 0x7fffffffu;
-    std::uint32_t result = 0;
-    if (magnitude > 0x7f800000u) {
-      result = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
-    } else if (magnitude >= 0x477ff000u) {  // rounds past 65504
-      result = 0x7c00u;
-    } else if (magnitude >= 0x38800000u) {  // normal in half
-      std::uint32_t const rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
-      result = (rounded - 0x38000000u) >> 13;
-    } else if (magnitude >= 0x33000000u) {  // subnormal in half
-      std::uint32_t const shift = 126u - (magnitude >> 23);
-      std::uint32_t const mantissa = (magnitude & 0x7fffffu) | 0x800000u;
-      std::uint32_t const kept = mantissa >> shift;
-      std::uint32_t const rest = mantissa & ((1u << shift) - 1u);
-      std::uint32_t const half = 1u << (shift - 1u);
-      result = kept + ((rest > half || (rest == half && (kept & 1u))) ? 1u : 0u);
-    }
-    bits = static_cast<std::uint16_t>(sign | result);
+    std::uint32_t const normal =
+        (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
+    // Adding 0.5 lines the bits of a subnormal half up with the last bits of a float and rounds.
+    std::uint32_t const small = magnitude < 0x38800000u ? magnitude : 0u;
+    std::uint32_t const subnormal =
+        std::bit_cast<std::uint32_t>(std::bit_cast<float>(small) + 0.5f) - 0x3f000000u;
+    std::uint32_t const finite = magnitude < 0x38800000u ? subnormal : normal;
+    std::uint32_t const bounded = magnitude >= 0x477ff000u ? 0x7c00u : finite;  // past 65504
+    std::uint32_t const quiet = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+    bits = static_cast<std::uint16_t>(sign | (magnitude > 0x7f800000u ? quiet : bounded));
   }
   LAMINA_HOST_DEVICE constexpr operator float() const noexcept {
     std::uint32_t const sign = (bits & 0x8000u) << 16;
-    std::uint32_t const exponent = (bits >> 10) & 0x1fu;
-    std::uint32_t const mantissa = bits & 0x3ffu;
-    if (exponent == 31u) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-    if (exponent == 0u) {
-      float const magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-      return sign ? -magnitude : magnitude;
-    }
-    return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
+    std::uint32_t const magnitude = bits & 0x7fffu;
+    // The half's exponent read as a float's is 112 too small; the product is exact.
+    std::uint32_t const scaled =
+        std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f);
+    std::uint32_t const special = magnitude >= 0x7c00u ? 0x7f800000u : 0u;
+    return std::bit_cast<float>(sign | scaled | special);
   }
 };
 

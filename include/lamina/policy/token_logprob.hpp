@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Log-probability of the chosen token and entropy of the distribution, row by row of logits.
+#pragma once
+
+#include <cmath>
+
+#include "lamina/backend/backend.hpp"
+#include "lamina/core/error.hpp"
+#include "lamina/core/math.hpp"
+#include "lamina/core/row_reduce.hpp"
+
+LAMINA_NAMESPACE_BEGIN
+
+/// What one pass over a row of logits z at temperature T leaves: with u = z / T,
+/// p_j = exp(u_j - peak) / total.
+struct softmax_summary {
+  double peak = 0;      ///< max_j u_j
+  double total = 0;     ///< sum_j exp(u_j - peak)
+  double weighted = 0;  ///< sum_j (u_j - peak) exp(u_j - peak); 0 unless entropy was asked for
+
+  /// log p for a scaled logit u.
+  LAMINA_HOST_DEVICE double log_prob(double u) const { return u - peak - std::log(total); }
+  /// H = -sum_j p_j log p_j, in nats.
+  LAMINA_HOST_DEVICE double entropy() const { return std::log(total) - weighted / total; }
+};
+
+/// Reads a row once, block by block: the peak and the sums are rescaled when a block raises the
+/// peak, and block sums are kept in double, so that the error does not grow with the vocabulary.
+/// A logit of -infinity (a token that cannot be drawn) has probability 0.
+template <bool WithEntropy, lane_group Lanes, storage_scalar T>
+LAMINA_HOST_DEVICE inline softmax_summary summarize_row(Lanes lanes, T const* row, index_t vocab,
+                                                        compute_t<T> inverse_temperature) {
+  using compute = compute_t<T>;
+  constexpr index_t block = 4096;
+  constexpr compute lowest = sizeof(compute) == 4 ? static_cast<compute>(-3.4028234e38f)
+                                                  : static_cast<compute>(-1.7976931348623157e308);
+  compute peak = lowest;
+  double total = 0;
+  double weighted = 0;
+  for (index_t begin = 0; begin < vocab; begin += block) {
+    index_t const end = begin + block < vocab ? begin + block : vocab;
+    compute const block_peak = static_cast<compute>(
+        lanes.max(lane_max(lanes, begin, end, lowest, [row, inverse_temperature](index_t v) {
+          return static_cast<compute>(row[v]) * inverse_temperature;
+        })));
+    if (block_peak > peak) {
+      if (total > 0) {
+        double const shift = static_cast<double>(peak) - static_cast<double>(block_peak);
+        double const scale = std::exp(shift);
+        weighted = scale * (weighted + shift * total);
+        total *= scale;
+      }
+      peak = block_peak;
+    }
+    if constexpr (WithEntropy) {
+      auto const sums =
+          lane_sum_pair<compute>(lanes, begin, end, [row, inverse_temperature, peak](index_t v) {
+            compute const u = static_cast<compute>(row[v]) * inverse_temperature - peak;
+            compute const e = fast_exp(u);
+            // Beyond -1000 the exponential is 0; the bound keeps 0 * -infinity out.
+            return sum_pair<compute>{e, e * clamp_magnitude(u, compute(1000))};
+          });
+      total += static_cast<double>(sums.first);
+      weighted += static_cast<double>(sums.second);
+    } else {
+      total += static_cast<double>(
+          lane_sum<compute>(lanes, begin, end, [row, inverse_temperature, peak](index_t v) {
+            return fast_exp(static_cast<compute>(row[v]) * inverse_temperature - peak);
+          }));
+    }
+  }
+  return {static_cast<double>(peak), lanes.sum(total), WithEntropy ? lanes.sum(weighted) : 0.0};
+}
+
+/// log_probs[t] = log p(token_ids[t] | logits[t, :]) and, if asked for, entropies[t].
+template <bool WithEntropy, storage_scalar T>
+struct token_log_prob_body {
+  matrix_view<T const> logits;
+  std::int32_t const* token_ids;
+  std::uint8_t const* mask;  // null: every row is read
+  compute_t<T> inverse_temperature;
+  vector_view<compute_t<T>> log_probs;
+  vector_view<compute_t<T>> entropies;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    if (mask != nullptr && mask[row] == 0) {
+      if (lanes.lane() == 0) {
+        log_probs[row] = 0;
+        if constexpr (WithEntropy) entropies[row] = 0;
+      }
+      return;
+    }
+    T const* const values = logits.row(row).data;
+    softmax_summary const summary =
+        summarize_row<WithEntropy>(lanes, values, logits.cols, inverse_temperature);
+    if (lanes.lane() == 0) {
+      auto const chosen = static_cast<compute_t<T>>(values[token_ids[row]]) * inverse_temperature;
+      log_probs[row] = static_cast<compute_t<T>>(summary.log_prob(static_cast<double>(chosen)));
+      if constexpr (WithEntropy) entropies[row] = static_cast<compute_t<T>>(summary.entropy());
+    }
+  }
+};
+
+namespace detail {
+
+// Everything a logits-level call can get wrong, before anything is written.
+template <class T>
+void check_logits(char const* function, matrix_view<T> logits,
+                  vector_view<std::int32_t const> token_ids, vector_view<std::uint8_t const> mask,
+                  double temperature) {
+  if (token_ids.size != logits.rows) {
+    throw_shape_error(function, ": token_ids has ", token_ids.size, " entries, logits has ",
+                      logits.rows, " rows; expected one token a row");
+  }
+  if (!mask.empty() && mask.size != logits.rows) {
+    throw_shape_error(function, ": mask has ", mask.size, " entries, logits has ", logits.rows,
+                      " rows; expected one entry a row, or an empty mask");
+  }
+  if (logits.rows > 0 && logits.stride < logits.cols) {
+    throw_shape_error(function, ": logits has row stride ", logits.stride, " and ", logits.cols,
+                      " columns; expected stride >= columns");
+  }
+  if (!(temperature > 0) || !is_finite(temperature)) {
+    throw_config_error(function, ": temperature is ", temperature, ", expected a finite value > 0");
+  }
+  for (index_t t = 0; t < token_ids.size; ++t) {
+    if (!mask.empty() && mask[t] == 0) continue;
+    if (token_ids[t] < 0 || token_ids[t] >= logits.cols) {
+      throw_config_error(function, ": token_ids[", t, "] is ", token_ids[t],
+                         ", the vocabulary is 0..", logits.cols - 1);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Log-probability of one token a row, and the entropy of each row, at a temperature.
+///
+/// logits     [tokens, vocab]  f32, f64, bf16 or f16; narrow types are computed in float
+/// token_ids  [tokens]         the token whose log-probability is wanted
+/// mask       [tokens]         0 = do not read this row (outputs 0); empty = read all
+/// log_probs  [tokens]         nats
+/// entropies  [tokens]         nats; empty = not computed
+/// Throws shape_error if the sizes differ, config_error for a token outside the vocabulary or a
+/// temperature that is not finite and positive.
+template <tensor_backend Backend, class T>
+requires storage_scalar<std::remove_const_t<T>>
+void token_log_probs(Backend const& backend, matrix_view<T> logits,
+                     vector_view<std::int32_t const> token_ids,
+                     vector_view<std::uint8_t const> mask, double temperature,
+                     vector_view<compute_t<std::remove_const_t<T>>> log_probs,
+                     vector_view<compute_t<std::remove_const_t<T>>> entropies = {}) {
+  using storage = std::remove_const_t<T>;
+  detail::check_logits("token_log_probs", logits, token_ids, mask, temperature);
+  if (log_probs.size != logits.rows || (!entropies.empty() && entropies.size != logits.rows)) {
+    throw_shape_error("token_log_probs: log_probs has ", log_probs.size, " and entropies ",
+                      entropies.size, " entries, logits has ", logits.rows,
+                      " rows; expected one entry a row (entropies may be empty)");
+  }
+  auto const inverse = static_cast<compute_t<storage>>(1.0 / temperature);
+  if (entropies.empty()) {
+    backend.executor().run(
+        logits.rows, token_log_prob_body<false, storage>{logits, token_ids.data, mask.data, inverse,
+                                                         log_probs, entropies});
+  } else {
+    backend.executor().run(
+        logits.rows, token_log_prob_body<true, storage>{logits, token_ids.data, mask.data, inverse,
+                                                        log_probs, entropies});
+  }
+}
+
+LAMINA_NAMESPACE_END
