@@ -46,7 +46,7 @@ struct eigen_gemm {
 ///
 /// ParallelFor  how rows are spread over threads; serial by default
 /// Gemm         the matrix product; Eigen's by default
-template <real T = float, parallel_for ParallelFor = serial_for, pointer_gemm Gemm = eigen_gemm>
+template <real T = float, parallel_for ParallelFor = serial_for, pointer_gemm<T> Gemm = eigen_gemm>
 struct eigen_backend {
   using scalar_type = T;
   using matrix_type = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

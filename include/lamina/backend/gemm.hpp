@@ -28,13 +28,40 @@ struct gemm_arguments {
   index_t c_stride = 0;
 };
 
-/// A stateless GEMM over pointers: eigen_gemm, cblas_gemm, onednn_gemm, or the host's own.
-template <class G>
+/// A GEMM over pointers to T: eigen_gemm, cblas_gemm, onednn_gemm (float only), or the host's own.
+template <class G, class T>
 concept pointer_gemm = std::copy_constructible<G> &&
-    requires(G const& gemm, gemm_arguments<float> f, gemm_arguments<double> d) {
-  gemm(f);
-  gemm(d);
+    requires(G const& gemm, gemm_arguments<T> const& arguments) {
+  gemm(arguments);
 };
+
+namespace detail {
+
+// What BLAS libraries do not agree on: a product without elements, and c = beta c when the depth is
+// 0. Returns whether that was all there is to do.
+template <real T>
+bool gemm_without_product(gemm_arguments<T> const& g) {
+  if (g.rows == 0 || g.cols == 0) return true;
+  if (g.depth != 0) return false;
+  for (index_t row = 0; row < g.rows; ++row) {
+    T* const c = g.c + row * g.c_stride;
+    for (index_t col = 0; col < g.cols; ++col) c[col] = g.beta == T(0) ? T(0) : g.beta * c[col];
+  }
+  return true;
+}
+
+// The row stride as BLAS takes it: never below the row's width, which a lone row may leave open.
+inline index_t leading_dimension(char const* function, char const* operand, index_t rows,
+                                 index_t width, index_t stride) {
+  if (stride >= width) return stride;
+  if (rows > 1) {
+    throw_shape_error(function, ": ", operand, " has row stride ", stride,
+                      ", expected at least its ", width, " columns");
+  }
+  return width;
+}
+
+}  // namespace detail
 
 /// Checks shapes once and fills the pointer form. Throws shape_error if op(a), op(b) and c do not
 /// fit together.
