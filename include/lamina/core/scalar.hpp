@@ -13,7 +13,7 @@ LAMINA_NAMESPACE_BEGIN
 
 /// bfloat16 in memory: the upper half of an IEEE float. Storage only; arithmetic is done in float.
 struct bf16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits;
 
   constexpr bf16() = default;
   /// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
@@ -32,25 +32,26 @@ struct bf16 {
 
 /// IEEE half in memory: 1 sign, 5 exponent, 10 mantissa bits. Storage only.
 struct f16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits;
 
   constexpr f16() = default;
   /// Rounds to nearest, ties to even; overflow becomes infinity, a NaN stays a quiet NaN.
   LAMINA_HOST_DEVICE constexpr explicit f16(float value) noexcept {
-    // All cases are computed and one is chosen, so that loops over halves vectorise.
+    // All cases are computed and one is chosen by masks, so that loops over halves vectorise.
     std::uint32_t const word = std::bit_cast<std::uint32_t>(value);
-    std::uint32_t const sign = (word >> 16) & 0x8000u;
-    std::uint32_t const magnitude = word & 0x7fffffffu;
-    std::uint32_t const normal =
-        (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
+    std::int32_t const magnitude = static_cast<std::int32_t>(word & 0x7fffffffu);
+    std::int32_t const normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - 0x38000000) >> 13;
     // Adding 0.5 lines the bits of a subnormal half up with the last bits of a float and rounds.
-    std::uint32_t const small = magnitude < 0x38800000u ? magnitude : 0u;
-    std::uint32_t const subnormal =
-        std::bit_cast<std::uint32_t>(std::bit_cast<float>(small) + 0.5f) - 0x3f000000u;
-    std::uint32_t const finite = magnitude < 0x38800000u ? subnormal : normal;
-    std::uint32_t const bounded = magnitude >= 0x477ff000u ? 0x7c00u : finite;  // past 65504
-    std::uint32_t const quiet = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
-    bits = static_cast<std::uint16_t>(sign | (magnitude > 0x7f800000u ? quiet : bounded));
+    std::int32_t const tiny = magnitude < 0x38800000 ? -1 : 0;
+    std::int32_t const subnormal =
+        std::bit_cast<std::int32_t>(std::bit_cast<float>(magnitude & tiny) + 0.5f) - 0x3f000000;
+    std::int32_t const large = magnitude >= 0x477ff000 ? -1 : 0;  // rounds past 65504
+    std::int32_t const nan = magnitude > 0x7f800000 ? -1 : 0;
+    std::int32_t const finite = (subnormal & tiny) | (normal & ~tiny);
+    std::int32_t const special = 0x7c00 | ((0x200 | ((magnitude >> 13) & 0x3ff)) & nan);
+    std::int32_t const result = (finite & ~large) | (special & large);
+    bits =
+        static_cast<std::uint16_t>(((word >> 16) & 0x8000u) | static_cast<std::uint32_t>(result));
   }
   LAMINA_HOST_DEVICE constexpr operator float() const noexcept {
     std::uint32_t const sign = (bits & 0x8000u) << 16;
