@@ -11,11 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "examples/layer_sweep/settings.hpp"
 #include "lamina/core/random.hpp"
 
 namespace layer_sweep {
 
-using lamina::index_t;
 using token_id = std::int32_t;
 
 /// One sequence to pretrain on. Token t is a target of the loss iff targets[t] is 1; the prompt
@@ -62,6 +62,7 @@ concept task_episode = std::constructible_from<E, Prompt const&> &&
 /// A reinforcement-learning task whose reward is computed, not judged. A type with static members:
 ///
 ///   name                    what --task takes
+///   recipe                  the training it was found to need
 ///   vocabulary              printable names; a token id is an index into it
 ///   prompt                  one problem, a small value
 ///   prompt_length           every encoded prompt has this many tokens
@@ -76,6 +77,7 @@ template <class T>
 concept verifiable_task = task_episode<typename T::episode, typename T::prompt> &&
     requires(typename T::prompt const& prompt, std::uint64_t seed, index_t index) {
   { T::name } -> std::convertible_to<std::string_view>;
+  { T::recipe } -> std::convertible_to<training_recipe>;
   { T::vocabulary[0] } -> std::convertible_to<std::string_view>;
   { T::vocabulary.size() } -> std::convertible_to<std::size_t>;
   { T::prompt_length } -> std::convertible_to<index_t>;

@@ -17,6 +17,8 @@ namespace layer_sweep {
 /// Demonstrations follow a shortest way, except that every other action is a random one.
 struct agent_task {
   static constexpr std::string_view name = "agent";
+  static constexpr training_recipe recipe{
+      .pretraining_steps = 600, .steps = 60, .learning_rate = 1e-3};
   static constexpr std::array<std::string_view, 23> vocabulary{
       "c0",  "c1",  "c2",  "c3",  "c4", "c5",   "c6",   "c7",    "c8",  "c9",    "c10",   "c11",
       "c12", "c13", "c14", "c15", "UP", "DOWN", "LEFT", "RIGHT", "KEY", "nokey", "haskey"};

@@ -19,6 +19,8 @@ namespace layer_sweep {
 /// of this size cannot do.
 struct chain_task {
   static constexpr std::string_view name = "chain";
+  static constexpr training_recipe recipe{
+      .pretraining_steps = 800, .steps = 60, .learning_rate = 5e-4};
   static constexpr std::array<std::string_view, 13> vocabulary{"0", "1", "2", "3", "4",   "5",  "6",
                                                                "7", "8", "9", "=", "SCR", "ANS"};
   static constexpr token_id equals = 10, scratchpad = 11, answer_mark = 12;

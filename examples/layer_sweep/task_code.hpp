@@ -19,6 +19,8 @@ namespace layer_sweep {
 /// of programs of two to four operations that no program of one operation reaches.
 struct code_task {
   static constexpr std::string_view name = "code";
+  static constexpr training_recipe recipe{
+      .pretraining_steps = 2000, .steps = 60, .learning_rate = 5e-4};
   static constexpr std::array<std::string_view, 19> vocabulary{
       "0", "1", "2", "3", "4", "5",   "6",    "7",   "8",   "9",
       ">", ":", "+", "-", "*", "DUP", "SWAP", "INC", "HALT"};

@@ -17,6 +17,8 @@ namespace layer_sweep {
 /// 0.30 + 0.70 * 0.35 = 54.5 % of them, wherever on its learning curve pretraining stops.
 struct math_task {
   static constexpr std::string_view name = "math";
+  static constexpr training_recipe recipe{
+      .pretraining_steps = 1000, .steps = 60, .learning_rate = 3e-4};
   static constexpr std::array<std::string_view, 12> vocabulary{"0", "1", "2", "3", "4", "5",
                                                                "6", "7", "8", "9", "+", "="};
   static constexpr index_t prompt_length = 6;

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Everything that decides the numbers of a sweep, and what the command line asked for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "lamina/config.hpp"
+
+namespace layer_sweep {
+
+using lamina::index_t;
+
+/// What a task was found to need; the defaults of the options with the same names.
+struct training_recipe {
+  index_t pretraining_steps = 0;
+  index_t steps = 0;
+  double learning_rate = 0;
+};
+
+/// All of it is provenance: two sweeps with equal settings write equal reports.
+struct settings {
+  std::string task = "math";
+  std::string algorithm = "grpo";
+  /// A selection to train instead of every single layer; empty for a sweep.
+  std::string select;
+
+  index_t layers = 8;
+  index_t bases = 1;
+  /// Reinforcement-learning seeds 1..seeds of every variant, and of full training, which enters
+  /// every contribution and is worth more of them.
+  index_t seeds = 3;
+  index_t full_seeds = 3;
+
+  index_t steps = 0;
+  index_t prompts = 16;
+  index_t group_size = 8;
+  index_t mini_batches = 2;
+  double learning_rate = 0;
+  double layer_learning_rate = 0;
+  /// Of the second table of single layers; 0 for none.
+  double second_learning_rate = 0;
+
+  index_t pretraining_steps = 0;
+  index_t pretraining_batch = 64;
+  double pretraining_learning_rate = 0;
+
+  /// Layers of middle-k, last-k, top-k and Boost: a third, rounded.
+  constexpr index_t selected_count() const { return (layers + 1) / 3 > 1 ? (layers + 1) / 3 : 1; }
+};
+
+/// The settings, and what has no influence on the numbers.
+struct command {
+  settings sweep;
+  index_t threads = 1;
+  bool resume = false;
+  std::string out = "layer_sweep_out";
+};
+
+/// What the command line asks for. Returns false if it asked for help, which has been printed.
+/// Throws lamina::config_error with one line that names the option, its value and what was
+/// expected.
+bool parse_command_line(int argument_count, char const* const* arguments, command& result);
+
+}  // namespace layer_sweep

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The rows of a sweep: which selections are trained, how fast, and what they are compared with.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "examples/layer_sweep/settings.hpp"
+#include "lamina/layers/backward_plan.hpp"
+#include "lamina/layers/layer_rates.hpp"
+#include "lamina/layers/selection_text.hpp"
+#include "lamina/study/sweep_plan.hpp"
+
+namespace layer_sweep {
+
+/// A variant as the study knows it, and what a run needs to train it.
+struct training {
+  lamina::sweep_variant variant;
+  lamina::backward_plan plan;
+  lamina::layer_rates rates;
+  /// Rewards are shuffled inside each group: nothing can be learned, so nothing should be gained.
+  bool shuffled = false;
+};
+
+/// The rows in the order of the table. What depends on the profile (top-k, Boost and the shuffled
+/// best layer) is chosen when the single layers have been trained.
+class variant_list {
+ public:
+  explicit variant_list(settings const& s) : settings_(s) {
+    index_t const n = s.layers;
+    add({.name = "base", .kind = lamina::variant_kind::base, .trained = "nothing"},
+        lamina::plan_full(n));
+    add({.name = "full",
+         .kind = lamina::variant_kind::full,
+         .trained = everything,
+         .learning_rate = s.learning_rate,
+         .seeds = first_seeds(s.full_seeds)},
+        lamina::plan_full(n));
+    if (!s.select.empty()) {
+      add_selection(s.select, lamina::parse_layers(s.select, n));
+      return;
+    }
+    for (index_t layer = 0; layer < n; ++layer) add_layer(layer, s.layer_learning_rate);
+    for (index_t layer = 0; s.second_learning_rate > 0 && layer < n; ++layer) {
+      add_layer(layer, s.second_learning_rate);
+    }
+    add({.name = "head only", .trained = "head", .learning_rate = s.layer_learning_rate},
+        lamina::plan_backward(n, lamina::no_layers(), {.head = true}));
+    add({.name = "layers only",
+         .trained = lamina::to_text(lamina::all_layers(n)),
+         .learning_rate = s.learning_rate,
+         .notes = "embeddings, final norm and head frozen"},
+        lamina::plan_backward(n, lamina::all_layers(n)));
+    for (char const* place : {"middle:", "last:"}) {
+      std::string const name = place + std::to_string(s.selected_count());
+      add_selection(name, lamina::parse_layers(name, n));
+    }
+  }
+
+  /// Variants of choose(), which a list that has not chosen yet does not have.
+  index_t later_count() const { return settings_.select.empty() ? 5 : 0; }
+
+  /// Adds what depends on the measured profile.
+  ///
+  /// profile  [layers]  C of every layer, or the gains S - S_base: only their order matters
+  void choose(std::vector<double> const& profile) {
+    settings const& s = settings_;
+    index_t const n = s.layers;
+    auto const k = std::to_string(s.selected_count());
+    lamina::layer_set const top = lamina::top_layers(profile, s.selected_count());
+    lamina::layer_set const best = lamina::top_layers(profile, 1);
+    add_selection("top:" + k, top);
+    add_full("boost top:" + k, lamina::variant_kind::selection,
+             "layers " + lamina::to_text(top) + " at twice the learning rate",
+             lamina::boost(top, 2));
+    add_full("boost all", lamina::variant_kind::control, "every layer at twice the learning rate",
+             lamina::boost(lamina::all_layers(n), 2));
+    std::string const shuffled = "rewards shuffled inside each group";
+    add({.name = "shuffled best",
+         .kind = lamina::variant_kind::control,
+         .trained = lamina::to_text(best),
+         .learning_rate = s.layer_learning_rate,
+         .notes = shuffled},
+        lamina::plan_backward(n, best));
+    add_full("shuffled full", lamina::variant_kind::control, shuffled, {});
+    for (training& row : rows_) row.shuffled = row.variant.notes == shuffled;
+  }
+
+  std::vector<training> const& rows() const { return rows_; }
+
+  /// The row with this name; it must exist.
+  training const& row(std::string const& name) const {
+    for (training const& candidate : rows_) {
+      if (candidate.variant.name == name) return candidate;
+    }
+    lamina::throw_config_error("variant_list: no variant is named '", name, "'");
+  }
+
+  lamina::sweep_plan plan(std::string journal_settings) const {
+    lamina::sweep_plan result;
+    for (training const& row : rows_) result.variants.push_back(row.variant);
+    result.bases = settings_.bases;
+    result.seeds = first_seeds(settings_.seeds);
+    result.settings = std::move(journal_settings);
+    return result;
+  }
+
+ private:
+  static constexpr char const* everything = "embeddings, all layers, final norm, head";
+
+  static std::vector<std::uint64_t> first_seeds(index_t count) {
+    std::vector<std::uint64_t> seeds;
+    for (index_t seed = 1; seed <= count; ++seed) seeds.push_back(static_cast<std::uint64_t>(seed));
+    return seeds;
+  }
+
+  void add(lamina::sweep_variant variant, lamina::backward_plan const& plan,
+           lamina::layer_rates const& rates = {}) {
+    if (variant.kind != lamina::variant_kind::base) variant.steps = settings_.steps;
+    rows_.push_back({std::move(variant), plan, rates, false});
+  }
+  void add_selection(std::string const& name, lamina::layer_set const& layers) {
+    add({.name = name,
+         .trained = lamina::to_text(layers),
+         .learning_rate = settings_.layer_learning_rate},
+        lamina::plan_backward(settings_.layers, layers));
+  }
+  // The second table has names of its own, because one layer has one place in the profile.
+  void add_layer(index_t layer, double learning_rate) {
+    bool const first = learning_rate == settings_.layer_learning_rate;
+    add({.name = "layer:" + std::to_string(layer) + (first ? "" : " fast"),
+         .kind = first ? lamina::variant_kind::layer : lamina::variant_kind::selection,
+         .layer = first ? layer : lamina::outside_layers,
+         .trained = std::to_string(layer),
+         .learning_rate = learning_rate},
+        lamina::plan_backward(settings_.layers, lamina::single_layer(layer)));
+  }
+  void add_full(std::string const& name, lamina::variant_kind kind, std::string const& notes,
+                lamina::layer_rates const& rates) {
+    add({.name = name,
+         .kind = kind,
+         .trained = everything,
+         .learning_rate = settings_.learning_rate,
+         .notes = notes},
+        lamina::plan_full(settings_.layers), rates);
+  }
+
+  settings settings_;
+  std::vector<training> rows_;
+};
+
+}  // namespace layer_sweep
