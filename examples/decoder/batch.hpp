@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Packed ragged sequences: no padding, so no masks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "examples/decoder/config.hpp"
+
+namespace decoder {
+
+/// Sequences one after another, and the positions whose logits are wanted.
+///
+/// tokens      [tokens]         token ids of all sequences
+/// offsets     [sequences + 1]  sequence s is tokens [offsets[s], offsets[s + 1])
+/// logit_rows  [logit_rows]     ascending indices into tokens; the logits at p predict token p + 1
+struct token_batch {
+  std::vector<std::int32_t> tokens;
+  std::vector<index_t> offsets;
+  std::vector<index_t> logit_rows;
+
+  index_t token_count() const { return static_cast<index_t>(tokens.size()); }
+  index_t sequence_count() const { return static_cast<index_t>(offsets.size()) - 1; }
+};
+
+/// Throws shape_error if offsets are not 0 = o[0] < o[1] < ... < o[sequences] = token_count.
+inline void check_offsets(char const* function, std::vector<index_t> const& offsets,
+                          index_t token_count) {
+  index_t const count = static_cast<index_t>(offsets.size());
+  if (count < 2) {
+    lamina::throw_shape_error(function, ": offsets has ", count,
+                              " entries, expected at least 2 (one sequence)");
+  }
+  if (offsets[0] != 0) {
+    lamina::throw_shape_error(function, ": offsets[0] is ", offsets[0], ", expected 0");
+  }
+  for (std::size_t s = 1; s < offsets.size(); ++s) {
+    if (offsets[s] <= offsets[s - 1]) {
+      lamina::throw_shape_error(function, ": offsets[", s, "] is ", offsets[s],
+                                ", expected more than offsets[", s - 1, "] = ", offsets[s - 1]);
+    }
+  }
+  if (offsets.back() != token_count) {
+    lamina::throw_shape_error(function, ": offsets ends at ", offsets.back(), ", there are ",
+                              token_count, " tokens");
+  }
+}
+
+/// Throws config_error naming the first token id outside [0, vocab).
+template <class Tokens>
+void check_tokens(char const* function, Tokens const& tokens, index_t vocab) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocab) {
+      lamina::throw_config_error(function, ": tokens[", i, "] is ", tokens[i], ", expected 0..",
+                                 vocab - 1);
+    }
+  }
+}
+
+/// Throws shape_error or config_error if the batch cannot be run through a model of this shape.
+inline void check(token_batch const& batch, config const& shape) {
+  char const* const function = "decoder::forward";
+  check_offsets(function, batch.offsets, batch.token_count());
+  check_tokens(function, batch.tokens, shape.vocab);
+  if (batch.logit_rows.empty()) {
+    lamina::throw_shape_error(function, ": logit_rows is empty, expected at least one position");
+  }
+  for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
+    index_t const row = batch.logit_rows[i];
+    if (row < 0 || row >= batch.token_count()) {
+      lamina::throw_shape_error(function, ": logit_rows[", i, "] is ", row, ", expected 0..",
+                                batch.token_count() - 1);
+    }
+    if (i > 0 && row <= batch.logit_rows[i - 1]) {
+      lamina::throw_shape_error(function, ": logit_rows[", i, "] is ", row,
+                                ", expected more than logit_rows[", i - 1,
+                                "] = ", batch.logit_rows[i - 1]);
+    }
+  }
+}
+
+/// The batch whose logits predict the marked tokens: token p is marked, so row p - 1 is wanted.
+///
+/// predicted  [tokens]  1 for tokens to predict (sampled by a policy, or targets of a loss)
+/// targets    [logit_rows], out: the marked tokens in order; may be null
+/// Throws shape_error if sizes differ or the first token of a sequence is marked.
+inline token_batch predict(std::vector<std::int32_t> tokens, std::vector<index_t> offsets,
+                           std::vector<std::uint8_t> const& predicted,
+                           std::vector<std::int32_t>* targets = nullptr) {
+  token_batch batch{std::move(tokens), std::move(offsets), {}};
+  check_offsets("decoder::predict", batch.offsets, batch.token_count());
+  if (predicted.size() != batch.tokens.size()) {
+    lamina::throw_shape_error("decoder::predict: predicted has ", predicted.size(),
+                              " entries, expected one for each of ", batch.tokens.size(),
+                              " tokens");
+  }
+  if (targets != nullptr) targets->clear();
+  for (index_t s = 0; s < batch.sequence_count(); ++s) {
+    auto const first = static_cast<std::size_t>(batch.offsets[static_cast<std::size_t>(s)]);
+    auto const last = static_cast<std::size_t>(batch.offsets[static_cast<std::size_t>(s) + 1]);
+    if (predicted[first] != 0) {
+      lamina::throw_shape_error("decoder::predict: predicted[", first,
+                                "] is set, but it is the first token of sequence ", s,
+                                ": nothing comes before it");
+    }
+    for (std::size_t p = first + 1; p < last; ++p) {
+      if (predicted[p] == 0) continue;
+      batch.logit_rows.push_back(static_cast<index_t>(p) - 1);
+      if (targets != nullptr) targets->push_back(batch.tokens[p]);
+    }
+  }
+  return batch;
+}
+
+}  // namespace decoder

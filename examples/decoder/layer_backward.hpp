@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// One decoder layer backward: only the products that the plan asks for.
+#pragma once
+
+#include "examples/decoder/layer_forward.hpp"
+#include "lamina/layers/backward_plan.hpp"
+
+namespace decoder {
+
+/// How far the backward pass goes inside a layer. Each step implies the ones above it; a stop layer
+/// ends after the last tensor it trains.
+struct layer_needs {
+  bool mlp_inner;        // through down_proj, to the gate and up projections
+  bool mlp_input;        // through them, to the norm
+  bool middle;           // through the mlp norm, to the attention branch
+  bool attention_inner;  // through o_proj and the attention, to the query, key, value heads
+  bool attention_input;  // through their projections, to the norm
+  bool input;            // through the attention norm, to the layer below
+
+  layer_needs(lamina::backward_plan const& plan, index_t layer) {
+    using role = parameter_role;
+    auto const trains = [&](auto... r) { return (plan.weight_gradient(layer, r) || ...); };
+    input = plan.activation_gradient(layer);
+    attention_input = input || trains(role::attention_norm);
+    attention_inner =
+        attention_input || trains(role::attention_query, role::attention_key, role::attention_value,
+                                  role::query_norm, role::key_norm);
+    middle = attention_inner || trains(role::attention_output);
+    mlp_input = middle || trains(role::mlp_norm);
+    mlp_inner = mlp_input || trains(role::mlp_gate, role::mlp_up);
+  }
+};
+
+/// Gradients of activations, reused by every layer.
+template <class T>
+struct activation_gradients {
+  matrix_view<T> stream;     // [tokens, width]  of the residual stream, updated in place
+  matrix_view<T> branch;     // [tokens, width]  of a branch's normalised input
+  matrix_view<T> qkv;        // [tokens, qkv_width]
+  matrix_view<T> mixed;      // [tokens, query_width]
+  matrix_view<T> gate_up;    // [tokens, 2 ffn_width]
+  matrix_view<T> activated;  // [tokens, ffn_width]
+
+  template <class Backend>
+  static activation_gradients lay_out(Backend const& backend, arena<Backend>& memory,
+                                      config const& shape, index_t tokens) {
+    index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
+    memory.reset(backend, tokens * (2 * d + shape.qkv_width() + q + 3 * f));
+    activation_gradients g;
+    g.stream = memory.take(tokens, d);
+    g.branch = memory.take(tokens, d);
+    g.qkv = memory.take(tokens, shape.qkv_width());
+    g.mixed = memory.take(tokens, q);
+    g.gate_up = memory.take(tokens, 2 * f);
+    g.activated = memory.take(tokens, f);
+    return g;
+  }
+};
+
+/// The three forms of a linear map's backward pass and of a norm's. Weight gradients are computed
+/// tensor by tensor, so that their bits do not depend on which neighbours are trained.
+template <lamina::tensor_backend Backend>
+struct backward_pass {
+  using T = typename Backend::scalar_type;
+
+  Backend const& backend;
+  config const& shape;
+  rotary_cache<Backend> const& rotary;
+  vector_view<index_t const> positions;
+
+  /// dx = dy w.
+  void input_gradient(matrix_view<T const> dy, matrix_view<T const> w, matrix_view<T> dx) const {
+    backend.gemm(transpose::no, transpose::no, T(1), dy, w, T(0), dx);
+  }
+  /// dw = dy^T x, with dy the columns of `dy` from `first_column` on; nothing if untrained.
+  void weight_gradient(matrix_view<T const> dy, index_t first_column, matrix_view<T const> x,
+                       matrix_view<T> dw) const {
+    if (dw.rows == 0) return;
+    matrix_view<T const> const part{dy.data + first_column, dy.rows, dw.rows, dy.stride};
+    backend.gemm(transpose::yes, transpose::no, T(1), part, x, T(0), dw);
+  }
+  /// db = sum of the rows of dy; nothing if untrained.
+  void bias_gradient(matrix_view<T const> dy, index_t first_column, vector_view<T> db) const {
+    if (db.empty()) return;
+    matrix_view<T const> const part{dy.data + first_column, dy.rows, db.size, dy.stride};
+    backend.executor().run(column_block_count(db.size), sum_columns<T>{part, db});
+  }
+  void norm_weight_gradient(matrix_view<T const> x, vector_view<T const> inverse_rms,
+                            matrix_view<T const> dy, vector_view<T> dw) const {
+    if (dw.empty()) return;
+    backend.executor().run(column_block_count(dw.size),
+                           rms_norm_weight_gradient<T>{x, inverse_rms, dy, dw});
+  }
+  void norm_input_gradient(matrix_view<T const> x, vector_view<T const> w,
+                           vector_view<T const> inverse_rms, matrix_view<T const> dy,
+                           matrix_view<T> dx) const {
+    each_token(rms_norm_backward<T>{x, w, inverse_rms, dy, dx, {}});
+  }
+  template <class Body>
+  void each_token(Body const& body) const {
+    backend.executor().run(positions.size, body);
+  }
+};
+
+/// A layer's gradients as the plan wants them: empty where the plan does not train the tensor, even
+/// if an earlier plan did.
+template <lamina::tensor_backend Backend>
+struct planned_gradients {
+  using T = typename Backend::scalar_type;
+
+  tensor_block<Backend> const& block;
+  lamina::backward_plan const& plan;
+  index_t layer;
+
+  template <class Tensor>
+  matrix_view<T> matrix(Tensor tensor) const {
+    return plan.weight_gradient(layer, block.role(tensor)) ? block.gradient(tensor)
+                                                           : matrix_view<T>{};
+  }
+  template <class Tensor>
+  vector_view<T> vector(Tensor tensor) const {
+    matrix_view<T> const row = matrix(tensor);
+    return {row.data, row.rows * row.cols};
+  }
+};
+
+/// Takes g.stream from the output of the feed-forward branch to its input.
+template <lamina::tensor_backend Backend>
+void backward_mlp(backward_pass<Backend> const& run, layer_needs const& needs,
+                  tensor_block<Backend> const& weights, planned_gradients<Backend> const& grads,
+                  layer_activations<typename Backend::scalar_type> const& a,
+                  activation_gradients<typename Backend::scalar_type> const& g) {
+  using T = typename Backend::scalar_type;
+  using t = layer_tensor;
+  run.weight_gradient(g.stream, 0, a.activated, grads.matrix(t::down));
+  if (!needs.mlp_inner) return;
+  run.input_gradient(g.stream, weights.weight(t::down), g.activated);
+  run.each_token(swiglu_backward<T>{a.gate_up, g.activated, g.gate_up});
+  run.weight_gradient(g.gate_up, 0, a.mlp_input, grads.matrix(t::gate));
+  run.weight_gradient(g.gate_up, run.shape.ffn_width, a.mlp_input, grads.matrix(t::up));
+  if (!needs.mlp_input) return;
+  run.input_gradient(g.gate_up, weights.stacked(t::gate, t::up), g.branch);
+  run.norm_weight_gradient(a.mlp_residual, a.inverse_rms.row(1), g.branch,
+                           grads.vector(t::mlp_norm));
+  if (!needs.middle) return;
+  run.norm_input_gradient(a.mlp_residual, weights.vector(t::mlp_norm), a.inverse_rms.row(1),
+                          g.branch, g.stream);
+}
+
+/// Takes g.qkv from rotated heads to projections: rotation, then the head norms.
+template <lamina::tensor_backend Backend>
+void backward_heads(backward_pass<Backend> const& run, tensor_block<Backend> const& weights,
+                    planned_gradients<Backend> const& grads,
+                    layer_activations<typename Backend::scalar_type> const& a,
+                    activation_gradients<typename Backend::scalar_type> const& g) {
+  using T = typename Backend::scalar_type;
+  using t = layer_tensor;
+  config const& shape = run.shape;
+  run.each_token(rotate_heads_backward<T>{&shape, g.qkv, run.positions, run.rotary.cosine(),
+                                          run.rotary.sine()});
+  if (!shape.qk_norm) return;
+  auto const norm_gradient = [&](index_t first_head, index_t head_count, vector_view<T> dw) {
+    if (dw.empty()) return;
+    run.backend.executor().run(column_block_count(dw.size),
+                               head_norm_weight_gradient<T>{first_head, head_count, a.heads,
+                                                            a.head_inverse_rms, g.qkv, dw});
+  };
+  norm_gradient(0, shape.head_count, grads.vector(t::query_norm));
+  norm_gradient(shape.head_count, shape.kv_head_count, grads.vector(t::key_norm));
+  run.each_token(head_norm_backward<T>{&shape, a.heads, a.head_inverse_rms,
+                                       weights.vector(t::query_norm), weights.vector(t::key_norm),
+                                       g.qkv});
+}
+
+/// Takes g.stream from the output of the attention branch to its input.
+///
+/// attend_backward  fills g.qkv from g.mixed
+template <lamina::tensor_backend Backend, class AttendBackward>
+void backward_attention(backward_pass<Backend> const& run, layer_needs const& needs,
+                        tensor_block<Backend> const& weights,
+                        planned_gradients<Backend> const& grads,
+                        layer_activations<typename Backend::scalar_type> const& a,
+                        activation_gradients<typename Backend::scalar_type> const& g,
+                        AttendBackward const& attend_backward) {
+  using t = layer_tensor;
+  index_t const q = run.shape.query_width(), k = run.shape.key_width();
+  run.weight_gradient(g.stream, 0, a.mixed, grads.matrix(t::attention_output));
+  if (!needs.attention_inner) return;
+  run.input_gradient(g.stream, weights.weight(t::attention_output), g.mixed);
+  attend_backward(a, g);
+  backward_heads(run, weights, grads, a, g);
+  run.weight_gradient(g.qkv, 0, a.attention_input, grads.matrix(t::query));
+  run.weight_gradient(g.qkv, q, a.attention_input, grads.matrix(t::key));
+  run.weight_gradient(g.qkv, q + k, a.attention_input, grads.matrix(t::value));
+  run.bias_gradient(g.qkv, 0, grads.vector(t::query_bias));
+  run.bias_gradient(g.qkv, q, grads.vector(t::key_bias));
+  run.bias_gradient(g.qkv, q + k, grads.vector(t::value_bias));
+  if (!needs.attention_input) return;
+  run.input_gradient(g.qkv, weights.stacked(t::query, t::value), g.branch);
+  run.norm_weight_gradient(a.attention_residual, a.inverse_rms.row(0), g.branch,
+                           grads.vector(t::attention_norm));
+  if (!needs.input) return;
+  run.norm_input_gradient(a.attention_residual, weights.vector(t::attention_norm),
+                          a.inverse_rms.row(0), g.branch, g.stream);
+}
+
+}  // namespace decoder

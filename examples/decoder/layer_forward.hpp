@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// One decoder layer forward; training and sampling differ in the attention they pass in.
+#pragma once
+
+#include "examples/decoder/attention.hpp"
+#include "examples/decoder/rms_norm.hpp"
+#include "examples/decoder/rotary.hpp"
+#include "examples/decoder/swiglu.hpp"
+#include "examples/decoder/tensors.hpp"
+#include "examples/decoder/workspace.hpp"
+
+namespace decoder {
+
+using lamina::transpose;
+
+/// What the layers of one pass share. Matrices of a pass have a whole number of row blocks; rows
+/// past the last token are computed and never read.
+///
+/// positions  [tokens]  place of each token in its sequence
+/// row_block  rows a matrix product works at a time. All rows when training. Sampling fixes it: a
+///            product's rounding may depend on how many rows it has, and a rollout must not depend
+///            on how many others run beside it.
+template <lamina::tensor_backend Backend>
+struct forward_pass {
+  using scalar_type = typename Backend::scalar_type;
+
+  Backend const& backend;
+  config const& shape;
+  rotary_cache<Backend> const& rotary;
+  vector_view<index_t const> positions;
+  index_t row_block;
+
+  index_t token_count() const { return positions.size; }
+
+  /// Runs a row body once for each token.
+  template <class Body>
+  void each_token(Body const& body) const {
+    backend.executor().run(token_count(), body);
+  }
+
+  /// y = x w^T + beta y.
+  ///
+  /// x  [rows, in]
+  /// w  [out, in]
+  /// y  [rows, out]
+  void project(matrix_view<scalar_type const> x, matrix_view<scalar_type const> w, scalar_type beta,
+               matrix_view<scalar_type> y) const {
+    for (index_t row = 0; row < x.rows; row += row_block) {
+      backend.gemm(transpose::no, transpose::yes, scalar_type(1), x.row_block(row, row_block), w,
+                   beta, y.row_block(row, row_block));
+    }
+  }
+
+  /// y = w x / rms(x); keeps what the backward pass needs where `kept` and `inverse_rms` have room.
+  void normalize(matrix_view<scalar_type const> x, vector_view<scalar_type const> w,
+                 matrix_view<scalar_type> y, matrix_view<scalar_type> kept,
+                 vector_view<scalar_type> inverse_rms) const {
+    auto const epsilon = static_cast<scalar_type>(shape.norm_epsilon);
+    each_token(rms_norm<scalar_type>{x, w, epsilon, y, kept, inverse_rms});
+  }
+};
+
+/// stream += attention(norm(stream)); stream += mlp(norm(stream)).
+///
+/// stream  [rows, width]  residual stream, updated in place
+/// a       where activations go
+/// attend  attend(qkv, mixed) fills a.mixed from the rotated heads
+template <lamina::tensor_backend Backend, class Attend>
+void forward_layer(forward_pass<Backend> const& run, tensor_block<Backend> const& weights,
+                   layer_activations<typename Backend::scalar_type> const& a,
+                   matrix_view<typename Backend::scalar_type> stream, Attend const& attend) {
+  using T = typename Backend::scalar_type;
+  using t = layer_tensor;
+  bool const keeps = a.inverse_rms.data != nullptr;
+  auto const inverse_rms = [&](index_t norm) {
+    return keeps ? a.inverse_rms.row(norm) : vector_view<T>{};
+  };
+
+  run.normalize(stream, weights.vector(t::attention_norm), a.attention_input, a.attention_residual,
+                inverse_rms(0));
+  run.project(a.attention_input, weights.stacked(t::query, t::value), T(0), a.qkv);
+  run.each_token(rotate_heads<T>{
+      &run.shape, a.qkv, run.positions, run.rotary.cosine(), run.rotary.sine(),
+      weights.stacked_vector(t::query_bias, t::value_bias), weights.vector(t::query_norm),
+      weights.vector(t::key_norm), a.heads, a.head_inverse_rms});
+  attend(a.qkv, a.mixed);
+  run.project(a.mixed, weights.weight(t::attention_output), T(1), stream);
+
+  run.normalize(stream, weights.vector(t::mlp_norm), a.mlp_input, a.mlp_residual, inverse_rms(1));
+  run.project(a.mlp_input, weights.stacked(t::gate, t::up), T(0), a.gate_up);
+  run.each_token(swiglu<T>{a.gate_up, a.activated});
+  run.project(a.activated, weights.weight(t::down), T(1), stream);
+}
+
+}  // namespace decoder

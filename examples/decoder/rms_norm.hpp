@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Root-mean-square normalisation of rows, forward and backward.
+#pragma once
+
+#include <cmath>
+
+#include "examples/decoder/rows.hpp"
+
+namespace decoder {
+
+/// y = w x / rms(x), with rms(x) = sqrt(mean(x^2) + epsilon).
+///
+/// input        [rows, width]
+/// weight       [width]
+/// output       [rows, width]  may be input
+/// kept         [rows, width]  a copy of input for the backward pass, or empty
+/// inverse_rms  [rows]         1 / rms(x) for the backward pass, or empty
+/// Source: Zhang and Sennrich 2019, "Root mean square layer normalization", eq. 4.
+template <real T>
+struct rms_norm {
+  matrix_view<T const> input;
+  vector_view<T const> weight;
+  T epsilon;
+  matrix_view<T> output;
+  matrix_view<T> kept;
+  vector_view<T> inverse_rms;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t row) const {
+    index_t const width = input.cols;
+    T const* const x = input.row(row).data;
+    T const* const w = weight.data;
+    T* const y = output.row(row).data;
+    T const square =
+        lanes.sum(lamina::lane_sum<T>(lanes, 0, width, [x](index_t c) { return x[c] * x[c]; }));
+    T const inverse = T(1) / std::sqrt(square / static_cast<T>(width) + epsilon);
+    if (kept.data != nullptr) {
+      T* const copy = kept.row(row).data;
+      lamina::for_each_element(lanes, 0, width, [=](index_t c) { copy[c] = x[c]; });
+    }
+    if (!inverse_rms.empty() && lanes.lane() == 0) inverse_rms[row] = inverse;
+    lamina::for_each_element(lanes, 0, width, [=](index_t c) { y[c] = x[c] * inverse * w[c]; });
+  }
+};
+
+/// d_input += d loss / d x for y = w x / rms(x):
+///
+///   dx = w dy / rms - x mean(w dy x) / rms^3
+///
+/// target  [rows]  the row of d_input that belongs to each row; empty if they are the same
+template <real T>
+struct rms_norm_backward {
+  matrix_view<T const> input;
+  vector_view<T const> weight;
+  vector_view<T const> inverse_rms;
+  matrix_view<T const> d_output;
+  matrix_view<T> d_input;
+  vector_view<index_t const> target;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t row) const {
+    index_t const width = input.cols;
+    T const* const x = input.row(row).data;
+    T const* const w = weight.data;
+    T const* const dy = d_output.row(row).data;
+    T* const dx = d_input.row(target.empty() ? row : target[row]).data;
+    T const inverse = inverse_rms[row];
+    T const product = lanes.sum(
+        lamina::lane_sum<T>(lanes, 0, width, [=](index_t c) { return w[c] * dy[c] * x[c]; }));
+    T const shrink = product * inverse * inverse * inverse / static_cast<T>(width);
+    lamina::for_each_element(lanes, 0, width,
+                             [=](index_t c) { dx[c] += w[c] * dy[c] * inverse - x[c] * shrink; });
+  }
+};
+
+/// Gradient of the weight: dw[c] = sum over rows of dy[row, c] x[row, c] / rms. Run over column
+/// blocks.
+template <real T>
+struct rms_norm_weight_gradient {
+  matrix_view<T const> input;
+  vector_view<T const> inverse_rms;
+  matrix_view<T const> d_output;
+  vector_view<T> d_weight;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t block) const {
+    sum_column_block<T>(lanes, block, input.rows, d_weight, [this](index_t r, index_t c) {
+      return d_output(r, c) * input(r, c) * inverse_rms[r];
+    });
+  }
+};
+
+}  // namespace decoder

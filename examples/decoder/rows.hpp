@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Rows picked, placed, filled and summed: what lies between the matrix products.
+#pragma once
+
+#include "lamina/core/row_reduce.hpp"
+#include "lamina/core/view.hpp"
+
+namespace decoder {
+
+using lamina::index_t;
+using lamina::lane_group;
+using lamina::matrix_view;
+using lamina::real;
+using lamina::vector_view;
+
+/// target[i, :] = source[index[i], :].
+template <real T, class Index>
+struct gather_rows {
+  matrix_view<T const> source;
+  vector_view<Index const> index;
+  matrix_view<T> target;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t row) const {
+    T const* const from = source.row(index[row]).data;
+    T* const to = target.row(row).data;
+    lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) { to[c] = from[c]; });
+  }
+};
+
+/// target[i, :] = 0.
+template <real T>
+struct zero_rows {
+  matrix_view<T> target;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t row) const {
+    T* const to = target.row(row).data;
+    lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) { to[c] = T(0); });
+  }
+};
+
+/// Columns that one row body sums together.
+inline constexpr index_t column_block = 16;
+
+/// Number of row bodies that cover `cols` columns.
+constexpr index_t column_block_count(index_t cols) {
+  return (cols + column_block - 1) / column_block;
+}
+
+/// out[c] = sum over r < rows of term(r, c), for the columns of block `block`. Sums are kept in
+/// double and taken in row order, so that they depend neither on threads nor on the block.
+template <real T, lane_group Lanes, class Term>
+void sum_column_block(Lanes lanes, index_t block, index_t rows, vector_view<T> out,
+                      Term const& term) {
+  index_t const first = block * column_block;
+  double total[column_block] = {};
+  if (first + column_block <= out.size) {
+    for (index_t r = lanes.lane(); r < rows; r += lanes.count()) {
+      for (index_t k = 0; k < column_block; ++k) total[k] += double(term(r, first + k));
+    }
+  } else {
+    for (index_t r = lanes.lane(); r < rows; r += lanes.count()) {
+      for (index_t k = 0; first + k < out.size; ++k) total[k] += double(term(r, first + k));
+    }
+  }
+  for (index_t k = 0; k < column_block && first + k < out.size; ++k) {
+    double const sum = lanes.sum(total[k]);
+    if (lanes.lane() == 0) out[first + k] = static_cast<T>(sum);
+  }
+}
+
+/// Gradient of a bias: out[c] = sum over rows of d_output[row, c]. Run over column blocks.
+template <real T>
+struct sum_columns {
+  matrix_view<T const> d_output;
+  vector_view<T> out;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t block) const {
+    sum_column_block<T>(lanes, block, d_output.rows, out,
+                        [this](index_t r, index_t c) { return d_output(r, c); });
+  }
+};
+
+/// Gradient of an embedding table: row v of `gradient` is the sum of d_output over the positions
+/// that hold token v, in ascending order of position, added to what is there if `accumulate`.
+///
+/// first      [vocab + 1]  where the positions of each token start in `positions`
+/// positions  [tokens]     sorted by token, then by position
+template <real T>
+struct sum_by_token {
+  matrix_view<T const> d_output;
+  vector_view<index_t const> first;
+  vector_view<index_t const> positions;
+  bool accumulate;
+  matrix_view<T> gradient;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t token) const {
+    T* const out = gradient.row(token).data;
+    if (!accumulate) {
+      lamina::for_each_element(lanes, 0, gradient.cols, [=](index_t c) { out[c] = T(0); });
+    }
+    for (index_t i = first[token]; i < first[token + 1]; ++i) {
+      T const* const d = d_output.row(positions[i]).data;
+      lamina::for_each_element(lanes, 0, gradient.cols, [=](index_t c) { out[c] += d[c]; });
+    }
+  }
+};
+
+}  // namespace decoder

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// A decoder-only transformer of the Llama, Qwen2 and Qwen3 family over a lamina backend: forward,
+// and a backward pass that does what a plan asks and nothing else.
+#pragma once
+
+#include "examples/decoder/batch.hpp"
+#include "examples/decoder/layer_backward.hpp"
+#include "lamina/model/transformer.hpp"
+
+namespace decoder {
+
+/// Models lamina::trainable_model and lamina::whole_model. Movable, not copyable: parameter views
+/// point into it (copy_weights copies values).
+///
+/// Bits: a planned gradient has the same bits under every plan that trains it, and with any number
+/// of threads in the backend's parallel_for hook.
+template <lamina::tensor_backend Backend>
+class transformer {
+ public:
+  using backend_type = Backend;
+  using scalar_type = typename Backend::scalar_type;
+  using batch_type = token_batch;
+  using parameter_type = lamina::parameter_view<scalar_type>;
+
+  /// Weights are zero until initialize(), copy_weights() or a checkpoint fills them.
+  /// Throws config_error if the shape makes no sense.
+  transformer(Backend backend, config const& shape)
+      : backend_(std::move(backend)),
+        shape_((check(shape), shape)),
+        rotary_(backend_),
+        frozen_(backend_),
+        outside_(backend_),
+        attention_scratch_(backend_),
+        gradient_memory_(backend_) {
+    blocks_.reserve(static_cast<std::size_t>(shape_.layer_count) + 1);
+    blocks_.emplace_back(backend_, outer_tensor_specs(shape_), lamina::outside_layers, "");
+    for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
+      blocks_.emplace_back(backend_, layer_tensor_specs(shape_), layer,
+                           "model.layers." + std::to_string(layer) + ".");
+      saved_.emplace_back(backend_);
+    }
+    activations_.resize(saved_.size());
+  }
+  transformer(transformer&&) = default;
+  transformer& operator=(transformer&&) = default;
+
+  Backend const& backend() const { return backend_; }
+  config const& shape() const { return shape_; }
+  index_t layer_count() const { return shape_.layer_count; }
+
+  /// Tensors of a layer, or of what lies outside the layers (lamina::outside_layers).
+  tensor_block<Backend> const& block(index_t layer) const {
+    return blocks_[static_cast<std::size_t>(layer + 1)];
+  }
+  /// The matrix that turns hidden states into logits [vocab, width].
+  matrix_view<scalar_type> head() const {
+    return block(lamina::outside_layers)
+        .weight(shape_.tied_head ? outer_tensor::embedding : outer_tensor::head);
+  }
+
+  /// Parameters under the names of Hugging Face. A gradient is empty until prepare() or forward()
+  /// has seen a plan that trains the tensor; from then on it stays where it is.
+  /// Throws shape_error if the layer does not exist.
+  std::span<parameter_type const> parameters(index_t layer) const {
+    if (layer < 0 || layer >= shape_.layer_count) {
+      lamina::throw_shape_error("decoder::parameters: layer is ", layer, ", expected 0..",
+                                shape_.layer_count - 1);
+    }
+    return block(layer).parameters();
+  }
+  /// Embedding, final norm and head; a tied head is the embedding, listed once.
+  std::span<parameter_type const> outer_parameters() const {
+    return block(lamina::outside_layers).parameters();
+  }
+
+  /// Draws all weights; the same for the same seed and shape, whatever the backend.
+  void initialize(std::uint64_t seed) {
+    for (auto& tensors : blocks_) tensors.initialize(seed);
+  }
+
+  /// Takes over the weights of a model of the same shape. Throws config_error for another shape.
+  void copy_weights(transformer const& other) {
+    if (!(shape_ == other.shape_)) {
+      lamina::throw_config_error("decoder::copy_weights: the models differ in shape");
+    }
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      vector_view<scalar_type const> const from = other.blocks_[i].weights();
+      std::copy(from.begin(), from.end(), blocks_[i].weights().begin());
+    }
+  }
+
+  /// Gives gradients to the parameters the plan trains, so that an optimizer can be built before
+  /// the first forward.
+  /// Throws config_error if the plan is for another layer count, or trains a tied head alone.
+  void prepare(lamina::backward_plan const& plan) {
+    check_plan("decoder::prepare", plan);
+    for (index_t layer = lamina::outside_layers; layer < shape_.layer_count; ++layer) {
+      blocks_[static_cast<std::size_t>(layer + 1)].train(
+          backend_, [&](parameter_role role) { return plan.weight_gradient(layer, role); });
+    }
+  }
+
+  /// Logits [logit_rows, vocab] of the wanted positions; valid until the next forward, may be
+  /// overwritten. Keeps activations from plan.stop_layer() upwards.
+  /// Throws what check(batch) and prepare(plan) throw, before anything runs.
+  matrix_view<scalar_type> forward(token_batch const& batch, lamina::backward_plan const& plan) {
+    check(batch, shape_);
+    prepare(plan);
+    return run_forward(batch, plan.stop_layer());
+  }
+  /// The same logits, keeping nothing.
+  matrix_view<scalar_type> forward(token_batch const& batch) {
+    check(batch, shape_);
+    return run_forward(batch, shape_.layer_count);
+  }
+
+  /// Fills the gradients of the planned parameters from d loss / d logits of the last forward, and
+  /// touches no others. The plan may be narrower than the one of the forward pass.
+  /// Throws shape_error if there was no forward or d_logits has another shape, config_error if the
+  /// plan needs activations that the forward pass did not keep.
+  void backward(matrix_view<scalar_type const> d_logits, lamina::backward_plan const& plan);
+
+  /// Elements of memory held for the activations of a layer; 0 until a plan keeps them.
+  index_t kept_activations(index_t layer) const {
+    return saved_[static_cast<std::size_t>(layer)].size();
+  }
+
+ private:
+  using T = scalar_type;
+
+  void check_plan(char const* function, lamina::backward_plan const& plan) const {
+    if (plan.layer_count() != shape_.layer_count) {
+      lamina::throw_config_error(function, ": the plan is for ", plan.layer_count(),
+                                 " layers, the model has ", shape_.layer_count);
+    }
+    if (shape_.tied_head && plan.trains_head() && !plan.trains_embeddings()) {
+      lamina::throw_config_error(function,
+                                 ": the plan trains the head without the embeddings, but the head "
+                                 "is tied to them; train embeddings instead");
+    }
+  }
+
+  matrix_view<T> run_forward(token_batch const& batch, index_t stop_layer);
+  void lay_out(index_t stop_layer);
+  void backward_outside(matrix_view<T const> d_logits, lamina::backward_plan const& plan,
+                        activation_gradients<T> const& g, bool into_layers);
+  void embedding_gradient(matrix_view<T const> d_stream);
+
+  planned_gradients<Backend> gradients(lamina::backward_plan const& plan, index_t layer) const {
+    return {block(layer), plan, layer};
+  }
+  attention_layout layout() const { return {&shape_, vector_view<index_t const>(batch_.offsets)}; }
+  matrix_view<T> attention_scratch(index_t size) {
+    attention_scratch_.reset(backend_, attention_worker_count * size);
+    return attention_scratch_.take(attention_worker_count, size);
+  }
+
+  Backend backend_;
+  config shape_;
+  std::vector<tensor_block<Backend>> blocks_;  // outside the layers, then layer by layer
+  rotary_cache<Backend> rotary_;
+
+  // The last forward pass.
+  token_batch batch_;
+  std::vector<index_t> positions_;                 // [tokens] in their sequences
+  index_t longest_ = 0;                            // tokens of the longest sequence
+  index_t stop_layer_ = lamina::max_layers;        // layers below kept nothing
+  std::vector<arena<Backend>> saved_;              // [layers]
+  arena<Backend> frozen_;                          // activations of layers that keep nothing
+  arena<Backend> outside_;                         // what follows
+  std::vector<layer_activations<T>> activations_;  // [layers]
+  matrix_view<T> stream_;                          // [tokens, width] residual stream
+  matrix_view<T> last_;                            // [logit rows, width] its wanted rows
+  matrix_view<T> hidden_;                          // [logit rows, width] normalised
+  vector_view<T> inverse_rms_;                     // [logit rows]
+  matrix_view<T> logits_;                          // [logit rows, vocab]
+
+  arena<Backend> attention_scratch_;
+  arena<Backend> gradient_memory_;
+  std::vector<index_t> token_first_;      // [vocab + 1], see sum_by_token
+  std::vector<index_t> token_positions_;  // [tokens]
+};
+
+template <lamina::tensor_backend Backend>
+void transformer<Backend>::lay_out(index_t stop_layer) {
+  index_t const tokens = batch_.token_count(), d = shape_.width;
+  index_t const rows = static_cast<index_t>(batch_.logit_rows.size());
+  outside_.reset(backend_, tokens * d + rows * (2 * d + 1 + shape_.vocab));
+  stream_ = outside_.take(tokens, d);
+  last_ = outside_.take(rows, d);
+  hidden_ = outside_.take(rows, d);
+  inverse_rms_ = outside_.take(1, rows).row(0);
+  logits_ = outside_.take(rows, shape_.vocab);
+
+  auto const frozen =
+      layer_activations<T>::lay_out(backend_, frozen_, shape_, stop_layer > 0 ? tokens : 0, false);
+  for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
+    auto const i = static_cast<std::size_t>(layer);
+    activations_[i] = layer < stop_layer ? frozen
+                                         : layer_activations<T>::lay_out(backend_, saved_[i],
+                                                                         shape_, tokens, true);
+  }
+
+  positions_.resize(batch_.tokens.size());
+  longest_ = 0;
+  for (std::size_t s = 0; s + 1 < batch_.offsets.size(); ++s) {
+    index_t const begin = batch_.offsets[s], end = batch_.offsets[s + 1];
+    longest_ = std::max(longest_, end - begin);
+    for (index_t p = begin; p < end; ++p) positions_[static_cast<std::size_t>(p)] = p - begin;
+  }
+  rotary_.cover(backend_, shape_, longest_);
+}
+
+template <lamina::tensor_backend Backend>
+matrix_view<typename Backend::scalar_type> transformer<Backend>::run_forward(
+    token_batch const& batch, index_t stop_layer) {
+  batch_ = batch;
+  stop_layer_ = stop_layer;
+  lay_out(stop_layer);
+
+  tensor_block<Backend> const& outer = block(lamina::outside_layers);
+  vector_view<index_t const> const positions(positions_);
+  forward_pass<Backend> const run{backend_, shape_, rotary_, positions, positions.size};
+  run.each_token(gather_rows<T, std::int32_t>{outer.weight(outer_tensor::embedding),
+                                              vector_view<std::int32_t const>(batch_.tokens),
+                                              stream_});
+
+  matrix_view<T> const scratch = attention_scratch(attention<T>::scratch_size(shape_, longest_));
+  for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
+    layer_activations<T> const& a = activations_[static_cast<std::size_t>(layer)];
+    forward_layer(
+        run, block(layer), a, stream_, [&](matrix_view<T const> qkv, matrix_view<T> mixed) {
+          backend_.executor().run(attention_worker_count,
+                                  attention<T>{layout(), qkv, mixed, a.log_sums, scratch});
+        });
+  }
+
+  vector_view<index_t const> const rows(batch_.logit_rows);
+  auto const epsilon = static_cast<T>(shape_.norm_epsilon);
+  backend_.executor().run(rows.size, gather_rows<T, index_t>{stream_, rows, last_});
+  backend_.executor().run(
+      rows.size,
+      rms_norm<T>{
+          last_, outer.vector(outer_tensor::final_norm), epsilon, hidden_, {}, inverse_rms_});
+  backend_.gemm(transpose::no, transpose::yes, T(1), hidden_, head(), T(0), logits_);
+  return logits_;
+}
+
+template <lamina::tensor_backend Backend>
+void transformer<Backend>::backward(matrix_view<scalar_type const> d_logits,
+                                    lamina::backward_plan const& plan) {
+  check_plan("decoder::backward", plan);
+  if (logits_.rows == 0) {
+    lamina::throw_shape_error("decoder::backward: no forward pass came before");
+  }
+  if (d_logits.rows != logits_.rows || d_logits.cols != logits_.cols) {
+    lamina::throw_shape_error("decoder::backward: d_logits is ", d_logits.rows, " x ",
+                              d_logits.cols, ", the logits are ", logits_.rows, " x ",
+                              logits_.cols);
+  }
+  if (plan.stop_layer() < stop_layer_) {
+    lamina::throw_config_error("decoder::backward: the plan stops at layer ", plan.stop_layer(),
+                               ", the forward pass kept activations from layer ", stop_layer_,
+                               " on");
+  }
+  prepare(plan);
+
+  bool const into_layers = plan.stop_layer() < shape_.layer_count;
+  auto const g =
+      activation_gradients<T>::lay_out(backend_, gradient_memory_, shape_, batch_.token_count());
+  backward_outside(d_logits, plan, g, into_layers);
+  if (!into_layers) return;
+
+  backward_pass<Backend> const run{backend_, shape_, rotary_,
+                                   vector_view<index_t const>(positions_)};
+  matrix_view<T> const scratch =
+      attention_scratch(attention_backward<T>::scratch_size(shape_, longest_));
+  for (index_t layer = shape_.layer_count - 1; layer >= plan.stop_layer(); --layer) {
+    layer_needs const needs(plan, layer);
+    auto const grads = gradients(plan, layer);
+    auto const& a = activations_[static_cast<std::size_t>(layer)];
+    backward_mlp(run, needs, block(layer), grads, a, g);
+    if (!needs.middle) return;
+    backward_attention(
+        run, needs, block(layer), grads, a, g, [&](auto const& saved, auto const& d) {
+          backend_.executor().run(
+              attention_worker_count,
+              attention_backward<T>{layout(), saved.qkv, saved.log_sums, d.mixed, d.qkv, scratch});
+        });
+  }
+  if (plan.trains_embeddings()) embedding_gradient(g.stream);
+}
+
+/// Head and final norm; leaves the gradient of the residual stream in g.stream if layers follow.
+template <lamina::tensor_backend Backend>
+void transformer<Backend>::backward_outside(matrix_view<T const> d_logits,
+                                            lamina::backward_plan const& plan,
+                                            activation_gradients<T> const& g, bool into_layers) {
+  tensor_block<Backend> const& outer = block(lamina::outside_layers);
+  auto const grads = gradients(plan, lamina::outside_layers);
+  matrix_view<T> const d_head =
+      grads.matrix(shape_.tied_head ? outer_tensor::embedding : outer_tensor::head);
+  if (d_head.rows > 0) {
+    backend_.gemm(transpose::yes, transpose::no, T(1), d_logits, hidden_, T(0), d_head);
+  }
+  vector_view<T> const d_norm = grads.vector(outer_tensor::final_norm);
+  if (d_norm.empty() && !into_layers) return;
+
+  vector_view<index_t const> const rows(batch_.logit_rows);
+  matrix_view<T> const d_hidden = g.branch.row_block(0, rows.size);
+  backend_.gemm(transpose::no, transpose::no, T(1), d_logits, head(), T(0), d_hidden);
+  if (!d_norm.empty()) {
+    backend_.executor().run(column_block_count(d_norm.size),
+                            rms_norm_weight_gradient<T>{last_, inverse_rms_, d_hidden, d_norm});
+  }
+  if (!into_layers) return;
+  backend_.executor().run(g.stream.rows, zero_rows<T>{g.stream});
+  backend_.executor().run(
+      rows.size, rms_norm_backward<T>{last_, outer.vector(outer_tensor::final_norm), inverse_rms_,
+                                      d_hidden, g.stream, rows});
+}
+
+template <lamina::tensor_backend Backend>
+void transformer<Backend>::embedding_gradient(matrix_view<T const> d_stream) {
+  // A counting sort of the positions by token.
+  token_first_.assign(static_cast<std::size_t>(shape_.vocab) + 1, 0);
+  token_positions_.resize(batch_.tokens.size());
+  for (std::int32_t const token : batch_.tokens)
+    ++token_first_[static_cast<std::size_t>(token) + 1];
+  for (std::size_t v = 1; v < token_first_.size(); ++v) token_first_[v] += token_first_[v - 1];
+  for (std::size_t p = 0; p < batch_.tokens.size(); ++p) {
+    auto const token = static_cast<std::size_t>(batch_.tokens[p]);
+    token_positions_[static_cast<std::size_t>(token_first_[token]++)] = static_cast<index_t>(p);
+  }
+  // Each first now stands at its end, which is the next one's start.
+  for (std::size_t v = token_first_.size() - 1; v > 0; --v) token_first_[v] = token_first_[v - 1];
+  token_first_[0] = 0;
+
+  backend_.executor().run(
+      shape_.vocab,
+      sum_by_token<T>{d_stream, vector_view<index_t const>(token_first_),
+                      vector_view<index_t const>(token_positions_), shape_.tied_head,
+                      block(lamina::outside_layers).gradient(outer_tensor::embedding)});
+}
+
+}  // namespace decoder
