@@ -46,22 +46,24 @@ inline void check_offsets(char const* function, std::vector<index_t> const& offs
   }
 }
 
-/// Throws config_error naming the first token id outside [0, vocab).
+/// Index of the first token id outside [0, vocab), or -1.
 template <class Tokens>
-void check_tokens(char const* function, Tokens const& tokens, index_t vocab) {
+index_t first_outside(Tokens const& tokens, index_t vocab) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= vocab) {
-      lamina::throw_config_error(function, ": tokens[", i, "] is ", tokens[i], ", expected 0..",
-                                 vocab - 1);
-    }
+    if (tokens[i] < 0 || tokens[i] >= vocab) return static_cast<index_t>(i);
   }
+  return -1;
 }
 
 /// Throws shape_error or config_error if the batch cannot be run through a model of this shape.
 inline void check(token_batch const& batch, config const& shape) {
   char const* const function = "decoder::forward";
   check_offsets(function, batch.offsets, batch.token_count());
-  check_tokens(function, batch.tokens, shape.vocab);
+  if (index_t const i = first_outside(batch.tokens, shape.vocab); i >= 0) {
+    lamina::throw_config_error(function, ": tokens[", i, "] is ",
+                               batch.tokens[static_cast<std::size_t>(i)], ", expected 0..",
+                               shape.vocab - 1);
+  }
   if (batch.logit_rows.empty()) {
     lamina::throw_shape_error(function, ": logit_rows is empty, expected at least one position");
   }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The forward pass of sampling: only new tokens run, everything before them is in the cache.
+#pragma once
+
+#include "examples/decoder/key_value_cache.hpp"
+#include "examples/decoder/transformer.hpp"
+
+namespace decoder {
+
+/// Runs new tokens of many sequences at once; keeps its memory between calls.
+///
+/// Bits: the logits of a token depend on its sequence and not on what runs beside it, as long as
+/// the backend's product treats the rows of one block alike: products are done in blocks of
+/// row_block rows, the last one filled up, and everything else row by row.
+template <lamina::tensor_backend Backend>
+class cached_forward {
+ public:
+  using scalar_type = typename Backend::scalar_type;
+
+  explicit cached_forward(Backend const& backend)
+      : cache_(backend),
+        rotary_(backend),
+        layer_memory_(backend),
+        memory_(backend),
+        scratch_memory_(backend) {}
+
+  /// Forgets everything and makes room for `rows` sequences of at most max_length tokens.
+  void reset(transformer<Backend> const& model, index_t rows, index_t max_length) {
+    shape_ = model.shape();
+    cache_.reset(model.backend(), shape_, rows, max_length);
+    rotary_.cover(model.backend(), shape_, max_length);
+    scratch_memory_.reset(model.backend(), attention_worker_count * padded(max_length));
+    scratch_ = scratch_memory_.take(attention_worker_count, padded(max_length));
+  }
+
+  /// Sequence `to` has seen what sequence `from` has seen.
+  void copy_row(index_t from, index_t to) { cache_.copy_row(from, to); }
+
+  /// Logits [wanted, vocab]; valid until the next call, may be overwritten.
+  ///
+  /// tokens  [tokens]  ids; those of one sequence in order, at the positions that follow its last
+  /// added   [tokens]  where they belong
+  /// wanted  [wanted]  indices of tokens whose logits are wanted
+  matrix_view<scalar_type> run(transformer<Backend> const& model,
+                               vector_view<std::int32_t const> tokens, new_tokens added,
+                               vector_view<index_t const> wanted) {
+    using T = scalar_type;
+    Backend const& backend = model.backend();
+    index_t const rows = whole_blocks(tokens.size), last_rows = whole_blocks(wanted.size);
+    memory_.reset(backend, rows * shape_.width + last_rows * (shape_.width + shape_.vocab));
+    matrix_view<T> const stream = memory_.take(rows, shape_.width);
+    matrix_view<T> const hidden = memory_.take(last_rows, shape_.width);
+    matrix_view<T> const logits = memory_.take(last_rows, shape_.vocab);
+    auto const a = layer_activations<T>::lay_out(backend, layer_memory_, shape_, rows, false);
+
+    tensor_block<Backend> const& outer = model.block(lamina::outside_layers);
+    forward_pass<Backend> const run{backend, shape_, rotary_, added.positions, row_block};
+    run.each_token(
+        gather_rows<T, std::int32_t>{outer.weight(outer_tensor::embedding), tokens, stream});
+    for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
+      layer_cache<T> const& cache = cache_.layer(layer);
+      forward_layer(
+          run, model.block(layer), a, stream, [&](matrix_view<T const> qkv, matrix_view<T> mixed) {
+            run.each_token(store_heads<T>{cache, added, qkv});
+            backend.executor().run(attention_worker_count,
+                                   cached_attention<T>{cache, added, qkv, mixed, scratch_});
+          });
+    }
+    auto const epsilon = static_cast<T>(shape_.norm_epsilon);
+    backend.executor().run(wanted.size, gather_rows<T, index_t>{stream, wanted, hidden});
+    backend.executor().run(
+        wanted.size,
+        rms_norm<T>{hidden, outer.vector(outer_tensor::final_norm), epsilon, hidden, {}, {}});
+    run.project(hidden, model.head(), T(0), logits);
+    return logits.row_block(0, wanted.size);
+  }
+
+ private:
+  static constexpr index_t row_block = 32;
+  static constexpr index_t whole_blocks(index_t rows) {
+    return (rows + row_block - 1) / row_block * row_block;
+  }
+
+  config shape_;
+  key_value_cache<Backend> cache_;
+  rotary_cache<Backend> rotary_;
+  arena<Backend> layer_memory_;
+  arena<Backend> memory_;
+  arena<Backend> scratch_memory_;
+  matrix_view<scalar_type> scratch_;
+};
+
+}  // namespace decoder
