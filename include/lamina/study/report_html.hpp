@@ -25,12 +25,12 @@ body {
   margin: 0; background: var(--page); color: var(--text);
   font: 15px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
-main { max-width: 1020px; margin: 0 auto; padding: 40px 24px 64px; }
+main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 28px; line-height: 1.25; margin: 0 0 12px; }
 h2 { font-size: 19px; margin: 44px 0 12px; }
-p { margin: 0 0 6px; max-width: 76ch; }
+p { margin: 0; max-width: 92ch; }
 .cards {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px;
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 12px;
   margin: 24px 0;
 }
 .cards div, .scroll {
@@ -40,18 +40,19 @@ p { margin: 0 0 6px; max-width: 76ch; }
 .cards b { display: block; font-size: 25px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .cards span { color: var(--soft); font-size: 13px; }
 .cards .best b { color: var(--warm); }
-svg { display: block; max-width: 100%; height: auto; margin: 14px 0; }
+svg { display: block; width: 100%; height: auto; margin: 14px 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td {
   padding: 8px 12px; text-align: left; vertical-align: top; border-top: 1px solid var(--line);
 }
+td:nth-child(2) { min-width: 11em; }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; font-size: 12.5px; }
 td.number, th.number {
   text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums;
 }
 tr.best td { color: var(--warm); font-weight: 600; }
-li { margin: 0 0 6px; max-width: 76ch; }
+li { margin: 0 0 6px; max-width: 92ch; }
 summary { cursor: pointer; color: var(--accent); margin: 12px 0; }
 )css";
 
@@ -138,9 +139,11 @@ inline std::string html_report(sweep_report const& report) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
       title + "</title>\n<style>" + detail::html_style + "</style>\n</head>\n<body>\n<main>\n<h1>" +
       title + "</h1>\n";
+  html += "<p>";
   for (std::string const& sentence : detail::headline(report)) {
-    html += "<p>" + detail::escape_xml(sentence) + "</p>\n";
+    html += detail::escape_xml(sentence) + '\n';
   }
+  html += "</p>\n";
   html += detail::html_cards(report) + svg_profile(report) + svg_selections(report);
 
   std::string best;
@@ -152,7 +155,7 @@ inline std::string html_report(sweep_report const& report) {
   auto const section = [&](char const* name, detail::report_table const& table) {
     if (table.rows.empty()) return;
     html += detail::join("<h2>", name, "</h2>\n") +
-            detail::html_table(table, 2, table.columns.size() - 2, best);
+            detail::html_table(table, 2, table.columns.size() - 1, best);
   };
   section("Layers", detail::table_of(report, true));
   section("Reference runs, selections and controls", detail::table_of(report, false));

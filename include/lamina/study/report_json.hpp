@@ -2,7 +2,7 @@
 // A report as JSON: every number with all its digits, every raw score, all provenance.
 #pragma once
 
-#include "lamina/study/report_text.hpp"
+#include "lamina/study/detail/report_text.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 

@@ -2,7 +2,7 @@
 // A report as tables: CSV for spreadsheets and scripts, Markdown for people.
 #pragma once
 
-#include "lamina/study/report_text.hpp"
+#include "lamina/study/detail/report_text.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
@@ -66,8 +66,7 @@ inline std::string markdown_line(std::vector<std::string> const& cells) {
 inline std::string markdown_table(report_table const& table) {
   std::string text = markdown_line(table.columns) + '|';
   for (std::size_t c = 0; c < table.columns.size(); ++c) {
-    bool const number = c >= 2 && c + 1 < table.columns.size();
-    text += number ? " ---: |" : " --- |";
+    text += c >= 2 ? " ---: |" : " --- |";
   }
   text += '\n';
   for (auto const& row : table.rows) text += markdown_line(row);

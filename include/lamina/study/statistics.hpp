@@ -67,19 +67,16 @@ inline double quantile(vector_view<double const> ascending, double probability) 
 
 /// Ranks from 1, ties share the mean of their ranks. Throws config_error on NaN, which has no rank.
 inline std::vector<double> average_ranks(vector_view<double const> values) {
-  std::vector<index_t> order(static_cast<std::size_t>(values.size));
+  std::vector<double> ranks;
+  ranks.reserve(static_cast<std::size_t>(values.size));
   for (index_t i = 0; i < values.size; ++i) {
     if (is_nan(values[i])) throw_config_error("average_ranks: value ", i, " is NaN");
-    order[static_cast<std::size_t>(i)] = i;
-  }
-  std::sort(order.begin(), order.end(),
-            [&](index_t a, index_t b) { return values[a] < values[b]; });
-  std::vector<double> ranks(order.size());
-  for (std::size_t first = 0; first < order.size();) {
-    std::size_t last = first + 1;
-    while (last < order.size() && values[order[last]] == values[order[first]]) ++last;
-    double const shared = static_cast<double>(first + 1 + last) / 2;  // mean of first + 1 .. last
-    for (; first < last; ++first) ranks[static_cast<std::size_t>(order[first])] = shared;
+    index_t less = 0, equal = 0;  // by counting: profiles are short
+    for (double other : values) {
+      less += other < values[i] ? 1 : 0;
+      equal += other == values[i] ? 1 : 0;
+    }
+    ranks.push_back(static_cast<double>(less) + static_cast<double>(equal + 1) / 2);
   }
   return ranks;
 }

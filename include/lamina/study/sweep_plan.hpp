@@ -2,7 +2,6 @@
 // What a sweep is made of: variants to train, the runs they become, and the scores that come back.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -177,11 +176,13 @@ inline std::vector<run_result> runs_of(sweep_plan const& plan) {
   return runs;
 }
 
-inline void check_seeds(std::string const& owner, std::vector<std::uint64_t> seeds) {
-  std::sort(seeds.begin(), seeds.end());
-  auto const twice = std::adjacent_find(seeds.begin(), seeds.end());
-  if (twice != seeds.end()) {
-    throw_config_error("run_sweep: ", owner, " names seed ", *twice, " twice");
+inline void check_seeds(std::string const& owner, std::vector<std::uint64_t> const& seeds) {
+  for (std::size_t b = 0; b < seeds.size(); ++b) {
+    for (std::size_t a = 0; a < b; ++a) {
+      if (seeds[a] == seeds[b]) {
+        throw_config_error("run_sweep: ", owner, " names seed ", seeds[a], " twice");
+      }
+    }
   }
 }
 

@@ -188,18 +188,18 @@ inline std::vector<std::string> table_row(sweep_report const& report, std::size_
   sweep_variant const& variant = report.results.plan.variants[v];
   contribution const& measured = report.contributions[v];
   bool const trained = !is_nan(variant.learning_rate);
-  std::string value = fixed_text(measured.value, 2);
-  if (defines_scale(report, v) && !is_nan(measured.value)) value += " by definition";
-  std::vector<std::string> row{variant.name,
-                               variant.trained,
-                               trained ? short_text(variant.learning_rate) : std::string("none"),
-                               std::to_string(variant.steps),
-                               std::to_string(seed_count(report, v)),
-                               score_text(measured.score, measured.score_error),
-                               value,
-                               interval_text(measured.confidence, 2)};
+  bool const defines = defines_scale(report, v) && !is_nan(measured.value);
+  bool const remarked = !variant.notes.empty();
+  std::vector<std::string> row{
+      variant.name,
+      remarked ? variant.trained + " (" + variant.notes + ")" : variant.trained,
+      trained ? short_text(variant.learning_rate) : std::string("none"),
+      std::to_string(variant.steps),
+      std::to_string(seed_count(report, v)),
+      score_text(measured.score, measured.score_error),
+      fixed_text(measured.value, 2),
+      defines ? "by definition" : interval_text(measured.confidence, 2)};
   for (std::string const& name : extras) row.push_back(fixed_text(extra_mean(report, v, name), 3));
-  row.push_back(variant.notes);
   return row;
 }
 
@@ -210,7 +210,6 @@ inline report_table table_of(sweep_report const& report, bool layers) {
                       "contribution C", confidence_text(report) + " interval of C"},
                      {}};
   table.columns.insert(table.columns.end(), extras.begin(), extras.end());
-  table.columns.push_back("notes");
   for (std::size_t v = 0; v < report.results.plan.variants.size(); ++v) {
     bool const is_layer = report.results.plan.variants[v].kind == variant_kind::layer;
     if (is_layer == layers) table.rows.push_back(table_row(report, v, extras));
