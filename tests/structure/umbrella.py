@@ -57,10 +57,12 @@ def list_complaints(root):
 def compiles(root, compiler, extra=""):
     """Whether the umbrella compiles after the traps, and the compiler's words. The standard
     headers come first: they are not ours to protect."""
-    standard = {line for path in public_headers(root)
+    standard = {match.group(1) for path in public_headers(root)
                 for line in check.lines(root, "include/" + path)
-                if re.match(r"#include <(?!omp\.h)", line)}
-    text = "\n".join(sorted(standard)) + "\n" + TRAPS + '#include "lamina/lamina.hpp"\n' + extra
+                if (match := re.match(r"\s*#\s*include (<.+>)", line))}
+    text = "".join(f"#if __has_include({name})\n#include {name}\n#endif\n"
+                   for name in sorted(standard))
+    text += TRAPS + '#include "lamina/lamina.hpp"\n' + extra
     with tempfile.TemporaryDirectory() as folder:
         source = os.path.join(folder, "traps.cpp")
         with open(source, "w", encoding="utf-8") as file:

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Processor seconds to compile parts of the library at -O0, over an empty file; medians.
+
+Exits 1 if a part takes longer than its limit.
+"""
+import argparse
+import glob
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+
+# name, headers below include/, most seconds over an empty file
+PARTS = [
+    ("umbrella", ["lamina/lamina.hpp"], 1.0),
+    ("layers only", ["lamina/layers/*.hpp"], 0.4),
+    ("policy only", ["lamina/policy/*.hpp"], 0.4),
+]
+
+
+def seconds(compiler, include, headers, folder):
+    source = os.path.join(folder, "part.cpp")
+    with open(source, "w", encoding="utf-8") as file:
+        file.writelines(f'#include "{header}"\n' for header in headers)
+    command = [compiler, "-std=c++20", "-O0", "-I", include, "-c", source,
+               "-o", os.path.join(folder, "part.o")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--compiler", default="g++")
+    parser.add_argument("--include", default=os.path.join(os.path.dirname(__file__), "../include"))
+    parser.add_argument("--repetitions", type=int, default=7)
+    options = parser.parse_args()
+
+    expanded = [("empty file", [], None)]
+    for name, patterns, limit in PARTS:
+        paths = [p for pattern in patterns
+                 for p in sorted(glob.glob(os.path.join(options.include, pattern)))]
+        if not paths:
+            sys.exit(f"compile_time.py: {patterns} match no header below {options.include}")
+        expanded.append((name, [os.path.relpath(p, options.include) for p in paths], limit))
+
+    # Round after round, so that a slow moment of the machine hits all parts alike.
+    times = {name: [] for name, _, _ in expanded}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(options.repetitions):
+            for name, headers, _ in expanded:
+                times[name].append(
+                    seconds(options.compiler, options.include, headers, folder))
+
+    empty = statistics.median(times["empty file"])
+    too_slow = False
+    print(f"{'part':12} {'seconds':>8} {'over empty':>11} {'limit':>6}")
+    for name, _, limit in expanded:
+        median = statistics.median(times[name])
+        over = median - empty
+        too_slow |= limit is not None and over > limit
+        print(f"{name:12} {median:8.2f} {over:11.2f} {limit if limit else '':>6}")
+    return 1 if too_slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

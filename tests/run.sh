@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# Builds and runs the tests; gets missing packages first.
+source "$(dirname "${BASH_SOURCE[0]}")/../.ci/common.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: tests/run.sh [--asan | --tsan | --compiler gcc|clang] [--keep-going]
+
+  --asan          under AddressSanitizer and UndefinedBehaviorSanitizer
+  --tsan          the threaded tests under ThreadSanitizer
+  --compiler C    gcc (the default) or clang
+  --keep-going    test what can be built even if something does not compile
+TEXT
+}
+
+preset=gcc
+purposes=(build tests)
+keep_going=()
+while (($#)); do
+  case $1 in
+    --asan) preset=asan-ubsan ;;
+    --tsan) preset=tsan ;;
+    --compiler)
+      case ${2-} in
+        gcc) preset=gcc ;;
+        clang) preset=clang purposes+=(clang) ;;
+        *)
+          echo "tests/run.sh: --compiler is '${2-}', expected gcc or clang" >&2
+          exit 2
+          ;;
+      esac
+      shift
+      ;;
+    --keep-going) keep_going=(-- -k 0) ;;
+    --help | -h)
+      usage
+      exit 0
+      ;;
+    *)
+      echo "tests/run.sh: unknown option '$1'" >&2
+      usage >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+
+cd "$root"
+build=build/$preset
+"$root/.ci/dependencies.sh" "${purposes[@]}"
+say "configuring $build"
+quietly "$build/configure.log" cmake --preset "$preset"
+say "building $build"
+built=0
+watched "$build/build.log" cmake --build --preset "$preset" "${keep_going[@]}" || built=$?
+if ((built != 0 && ${#keep_going[@]} == 0)); then exit "$built"; fi
+
+# ThreadSanitizer needs addresses where it expects them; some kernels spread them too far.
+runner=()
+if [[ $preset == tsan ]] && setarch -R true 2>/dev/null; then runner=(setarch -R); fi
+say "testing"
+tested=0
+"${runner[@]}" ctest --preset "$preset" -j "$(nproc)" >"$build/test.log" 2>&1 || tested=$?
+if ((tested != 0)); then
+  cat "$build/test.log" >&2
+else
+  sed -n '/tests passed/,$p' "$build/test.log"
+fi
+exit $((built != 0 ? built : tested))
