@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "examples/decoder/rows.hpp"
-#include "lamina/core/math.hpp"
 #include "lamina/core/random.hpp"
+#include "lamina/policy/token_logprob.hpp"
 
 namespace decoder {
 
@@ -48,23 +48,19 @@ struct draw_tokens {
   void operator()(Lanes lanes, index_t draw) const {
     if (lanes.lane() != 0) return;
     T const* const x = logits.row(draw / copies).data;
-    T const inverse = static_cast<T>(1 / options.temperature);
     index_t best = 0;
-    T peak = x[0];
     double best_score = score(draw, 0);
     for (index_t v = 1; v < logits.cols; ++v) {
-      peak = x[v] > peak ? x[v] : peak;
       double const candidate = score(draw, v);
       if (candidate > best_score) {
         best = v;
         best_score = candidate;
       }
     }
-    T const total = lamina::lane_sum<T>(lanes, 0, logits.cols, [=](index_t v) {
-      return lamina::fast_exp((x[v] - peak) * inverse);
-    });
+    T const inverse = static_cast<T>(1 / options.temperature);
+    auto const summary = lamina::summarize_row<false, Lanes, T>(lanes, x, logits.cols, inverse);
     tokens[draw] = static_cast<std::int32_t>(best);
-    log_probs[draw] = static_cast<float>((x[best] - peak) * inverse - std::log(total));
+    log_probs[draw] = static_cast<float>(summary.log_prob(static_cast<double>(x[best] * inverse)));
   }
 
  private:
