@@ -3,28 +3,29 @@
 // the same rounding on every machine that evaluates IEEE arithmetic as written.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include "lamina/config.hpp"
+#include "lamina/core/detail/bits.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
 /// x with its magnitude reduced to `limit` at most; NaN becomes the limit. By bits, so that loops
 /// over it vectorise where a comparison of floats would become a branch.
 LAMINA_HOST_DEVICE constexpr float clamp_magnitude(float x, float limit) noexcept {
-  std::uint32_t const bits = std::bit_cast<std::uint32_t>(x);
+  std::uint32_t const bits = detail::bit_cast<std::uint32_t>(x);
   std::int32_t const magnitude = static_cast<std::int32_t>(bits & 0x7fffffffu);
-  std::int32_t const most = std::bit_cast<std::int32_t>(limit);
+  std::int32_t const most = detail::bit_cast<std::int32_t>(limit);
   std::int32_t const clamped = magnitude < most ? magnitude : most;
-  return std::bit_cast<float>((bits & 0x80000000u) | static_cast<std::uint32_t>(clamped));
+  return detail::bit_cast<float>((bits & 0x80000000u) | static_cast<std::uint32_t>(clamped));
 }
 LAMINA_HOST_DEVICE constexpr double clamp_magnitude(double x, double limit) noexcept {
-  std::uint64_t const bits = std::bit_cast<std::uint64_t>(x);
+  std::uint64_t const bits = detail::bit_cast<std::uint64_t>(x);
   std::int64_t const magnitude = static_cast<std::int64_t>(bits & 0x7fffffffffffffffu);
-  std::int64_t const most = std::bit_cast<std::int64_t>(limit);
+  std::int64_t const most = detail::bit_cast<std::int64_t>(limit);
   std::int64_t const clamped = magnitude < most ? magnitude : most;
-  return std::bit_cast<double>((bits & 0x8000000000000000u) | static_cast<std::uint64_t>(clamped));
+  return detail::bit_cast<double>((bits & 0x8000000000000000u) |
+                                  static_cast<std::uint64_t>(clamped));
 }
 
 /// e^x in float, relative error below 2 units in the last place.
@@ -37,8 +38,8 @@ LAMINA_HOST_DEVICE constexpr double clamp_magnitude(double x, double limit) noex
 /// error 3.1e-9 on [-ln 2 / 2, ln 2 / 2]) fitted for this file.
 LAMINA_HOST_DEVICE constexpr float fast_exp(float x) noexcept {
   float const bounded = clamp_magnitude(x, 89.0f);  // scale 0 at -89, overflow at 89
-  std::uint32_t const bits = std::bit_cast<std::uint32_t>(x);
-  float const signed_half = std::bit_cast<float>((bits & 0x80000000u) | 0x3f000000u);
+  std::uint32_t const bits = detail::bit_cast<std::uint32_t>(x);
+  float const signed_half = detail::bit_cast<float>((bits & 0x80000000u) | 0x3f000000u);
   std::int32_t const power = static_cast<std::int32_t>(bounded * 1.44269504f + signed_half);
   float const n = static_cast<float>(power);
   float const r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -50,9 +51,9 @@ LAMINA_HOST_DEVICE constexpr float fast_exp(float x) noexcept {
   float const mantissa = (q * r) * r + r + 1.0f;
   // One power is kept back, so that the largest results do not pass through an infinite scale.
   std::int32_t const exponent = power + 126 > 0 ? power + 126 : 0;
-  float const result = mantissa * std::bit_cast<float>(exponent << 23) * 2.0f;
+  float const result = mantissa * detail::bit_cast<float>(exponent << 23) * 2.0f;
   std::int32_t const nan_bits = static_cast<std::int32_t>(bits & 0x7fffffffu) > 0x7f800000 ? -1 : 0;
-  return std::bit_cast<float>(std::bit_cast<std::int32_t>(result) | nan_bits);
+  return detail::bit_cast<float>(detail::bit_cast<std::int32_t>(result) | nan_bits);
 }
 
 /// e^x in double, relative error below 2 units in the last place.
@@ -61,9 +62,9 @@ LAMINA_HOST_DEVICE constexpr float fast_exp(float x) noexcept {
 /// (relative error 3.7e-18), otherwise as the float overload.
 LAMINA_HOST_DEVICE constexpr double fast_exp(double x) noexcept {
   double const bounded = clamp_magnitude(x, 710.0);
-  std::uint64_t const bits = std::bit_cast<std::uint64_t>(x);
+  std::uint64_t const bits = detail::bit_cast<std::uint64_t>(x);
   double const signed_half =
-      std::bit_cast<double>((bits & 0x8000000000000000u) | 0x3fe0000000000000u);
+      detail::bit_cast<double>((bits & 0x8000000000000000u) | 0x3fe0000000000000u);
   std::int32_t const power = static_cast<std::int32_t>(bounded * 1.4426950408889634 + signed_half);
   double const n = static_cast<double>(power);
   double const r = (bounded - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
@@ -80,10 +81,10 @@ LAMINA_HOST_DEVICE constexpr double fast_exp(double x) noexcept {
   double const mantissa = (q * r) * r + r + 1.0;
   std::int32_t const exponent = power + 1022 > 0 ? power + 1022 : 0;
   double const result =
-      mantissa * std::bit_cast<double>(static_cast<std::int64_t>(exponent) << 52) * 2.0;
+      mantissa * detail::bit_cast<double>(static_cast<std::int64_t>(exponent) << 52) * 2.0;
   std::int64_t const nan_bits =
       static_cast<std::int64_t>(bits & 0x7fffffffffffffffu) > 0x7ff0000000000000 ? -1 : 0;
-  return std::bit_cast<double>(std::bit_cast<std::int64_t>(result) | nan_bits);
+  return detail::bit_cast<double>(detail::bit_cast<std::int64_t>(result) | nan_bits);
 }
 
 LAMINA_NAMESPACE_END

@@ -2,12 +2,12 @@
 // Scalar types: what lamina computes in, what it can store, and what it accumulates in.
 #pragma once
 
-#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
 
 #include "lamina/config.hpp"
+#include "lamina/core/detail/bits.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
@@ -18,7 +18,7 @@ struct bf16 {
   constexpr bf16() = default;
   /// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
   LAMINA_HOST_DEVICE constexpr explicit bf16(float value) noexcept {
-    std::uint32_t const word = std::bit_cast<std::uint32_t>(value);
+    std::uint32_t const word = detail::bit_cast<std::uint32_t>(value);
     if ((word & 0x7fffffffu) > 0x7f800000u) {
       bits = static_cast<std::uint16_t>((word >> 16) | 0x0040u);
     } else {
@@ -26,7 +26,7 @@ struct bf16 {
     }
   }
   LAMINA_HOST_DEVICE constexpr operator float() const noexcept {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    return detail::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 };
 
@@ -38,13 +38,14 @@ struct f16 {
   /// Rounds to nearest, ties to even; overflow becomes infinity, a NaN stays a quiet NaN.
   LAMINA_HOST_DEVICE constexpr explicit f16(float value) noexcept {
     // All cases are computed and one is chosen by masks, so that loops over halves vectorise.
-    std::uint32_t const word = std::bit_cast<std::uint32_t>(value);
+    std::uint32_t const word = detail::bit_cast<std::uint32_t>(value);
     std::int32_t const magnitude = static_cast<std::int32_t>(word & 0x7fffffffu);
     std::int32_t const normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - 0x38000000) >> 13;
     // Adding 0.5 lines the bits of a subnormal half up with the last bits of a float and rounds.
     std::int32_t const tiny = magnitude < 0x38800000 ? -1 : 0;
     std::int32_t const subnormal =
-        std::bit_cast<std::int32_t>(std::bit_cast<float>(magnitude & tiny) + 0.5f) - 0x3f000000;
+        detail::bit_cast<std::int32_t>(detail::bit_cast<float>(magnitude & tiny) + 0.5f) -
+        0x3f000000;
     std::int32_t const large = magnitude >= 0x477ff000 ? -1 : 0;  // rounds past 65504
     std::int32_t const nan = magnitude > 0x7f800000 ? -1 : 0;
     std::int32_t const finite = (subnormal & tiny) | (normal & ~tiny);
@@ -58,9 +59,9 @@ struct f16 {
     std::uint32_t const magnitude = bits & 0x7fffu;
     // The half's exponent read as a float's is 112 too small; the product is exact.
     std::uint32_t const scaled =
-        std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f);
+        detail::bit_cast<std::uint32_t>(detail::bit_cast<float>(magnitude << 13) * 0x1p112f);
     std::uint32_t const special = magnitude >= 0x7c00u ? 0x7f800000u : 0u;
-    return std::bit_cast<float>(sign | scaled | special);
+    return detail::bit_cast<float>(sign | scaled | special);
   }
 };
 
@@ -98,17 +99,17 @@ using accumulator_t = typename accumulator<T>::type;
 /// Whether `value` is neither infinite nor NaN, by its bits: holds under -ffast-math, where
 /// std::isfinite is a constant.
 LAMINA_HOST_DEVICE constexpr bool is_finite(float value) noexcept {
-  return (std::bit_cast<std::uint32_t>(value) & 0x7f800000u) != 0x7f800000u;
+  return (detail::bit_cast<std::uint32_t>(value) & 0x7f800000u) != 0x7f800000u;
 }
 LAMINA_HOST_DEVICE constexpr bool is_finite(double value) noexcept {
-  return (std::bit_cast<std::uint64_t>(value) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+  return (detail::bit_cast<std::uint64_t>(value) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
 /// Whether `value` is NaN, by its bits.
 LAMINA_HOST_DEVICE constexpr bool is_nan(float value) noexcept {
-  return (std::bit_cast<std::uint32_t>(value) & 0x7fffffffu) > 0x7f800000u;
+  return (detail::bit_cast<std::uint32_t>(value) & 0x7fffffffu) > 0x7f800000u;
 }
 LAMINA_HOST_DEVICE constexpr bool is_nan(double value) noexcept {
-  return (std::bit_cast<std::uint64_t>(value) & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
+  return (detail::bit_cast<std::uint64_t>(value) & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
 }
 
 LAMINA_NAMESPACE_END

@@ -3,11 +3,11 @@
 // its weights pass between storage and the precision updates are computed in.
 #pragma once
 
-#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
 
+#include "lamina/core/detail/bits.hpp"
 #include "lamina/core/scalar.hpp"
 #include "lamina/core/view.hpp"
 
@@ -22,7 +22,7 @@ template <storage_scalar T>
 LAMINA_HOST_DEVICE constexpr bool same_bits(T a, T b) noexcept {
   using word = std::conditional_t<sizeof(T) == 8, std::uint64_t,
                                   std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
-  return std::bit_cast<word>(a) == std::bit_cast<word>(b);
+  return detail::bit_cast<word>(a) == detail::bit_cast<word>(b);
 }
 
 /// A stored value in the precision S.
