@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The GEMM that examples and benchmarks are built with: the CMake option LAMINA_GEMM.
+#pragma once
+
+#include "lamina/backend/eigen.hpp"
+
+#if defined(LAMINA_EXAMPLE_GEMM_CBLAS)
+#include "lamina/backend/gemm_cblas.hpp"
+#elif defined(LAMINA_EXAMPLE_GEMM_ONEDNN)
+#include "lamina/backend/gemm_onednn.hpp"
+#endif
+
+namespace examples {
+
+#if defined(LAMINA_EXAMPLE_GEMM_CBLAS)
+template <lamina::real T>
+using chosen_gemm = lamina::cblas_gemm;
+inline constexpr char const* chosen_gemm_name = "CBLAS";
+#elif defined(LAMINA_EXAMPLE_GEMM_ONEDNN)
+/// oneDNN multiplies floats only; doubles stay with Eigen.
+template <lamina::real T>
+using chosen_gemm =
+    std::conditional_t<std::same_as<T, float>, lamina::onednn_gemm, lamina::eigen_gemm>;
+inline constexpr char const* chosen_gemm_name = "oneDNN";
+#else
+template <lamina::real T>
+using chosen_gemm = lamina::eigen_gemm;
+inline constexpr char const* chosen_gemm_name = "Eigen";
+#endif
+
+/// Eigen storage, rows on the calling thread, products by the chosen GEMM.
+template <lamina::real T>
+using chosen_backend = lamina::eigen_backend<T, lamina::serial_for, chosen_gemm<T>>;
+
+}  // namespace examples
