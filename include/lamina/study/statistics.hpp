@@ -142,10 +142,9 @@ inline double central_t_probability(double angle, index_t dof) {
   return odd ? 2 / 3.14159265358979323846 * (angle + sine * total) : sine * total;
 }
 
-inline void check_probability(char const* function, double probability) {
+inline void check_probability(char const* what, double probability) {
   if (!(probability > 0 && probability < 1)) {
-    throw_config_error(function, ": probability is ", probability,
-                       ", expected more than 0 and less than 1");
+    throw_config_error(what, " is ", probability, ", expected more than 0 and less than 1");
   }
 }
 
@@ -154,7 +153,7 @@ inline void check_probability(char const* function, double probability) {
 /// The value a standard normal variable stays below with the given probability in (0, 1).
 /// Throws config_error outside it.
 inline double normal_quantile(double probability) {
-  detail::check_probability("normal_quantile", probability);
+  detail::check_probability("normal_quantile: probability", probability);
   if (probability > 0.5) return -normal_quantile(1 - probability);
   return detail::bisect([](double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }, probability,
                         -40, 0);
@@ -163,7 +162,7 @@ inline double normal_quantile(double probability) {
 /// The value Student's t stays below with the given probability in (0, 1). Throws config_error
 /// outside it or if degrees_of_freedom < 1.
 inline double student_t_quantile(double probability, index_t degrees_of_freedom) {
-  detail::check_probability("student_t_quantile", probability);
+  detail::check_probability("student_t_quantile: probability", probability);
   if (degrees_of_freedom < 1) {
     throw_config_error("student_t_quantile: degrees_of_freedom is ", degrees_of_freedom,
                        ", expected at least 1");
@@ -212,7 +211,7 @@ inline double resampled_mean(vector_view<double const> values, counter_generator
 template <class Statistic>
 interval bootstrap_interval(double estimate, index_t sample_count, Statistic const& statistic,
                             bootstrap_options const& options = {}) {
-  detail::check_probability("bootstrap_interval: confidence as a", options.confidence);
+  detail::check_probability("bootstrap_interval: confidence", options.confidence);
   if (options.resamples < 1) {
     throw_config_error("bootstrap_interval: resamples is ", options.resamples,
                        ", expected at least 1");

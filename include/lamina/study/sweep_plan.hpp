@@ -36,15 +36,15 @@ struct sweep_variant {
   /// The layer of kind layer, else outside_layers.
   index_t layer = outside_layers;
   /// What is trained, in words or in the text form of selections.
-  std::string trained;
+  std::string trained{};
   /// NaN where there is none.
   double learning_rate = not_a_number;
   /// Training steps, the budget; 0 where nothing is trained.
   index_t steps = 0;
-  std::string notes;
+  std::string notes{};
   /// Seeds of this variant where they are not the plan's. A base variant without seeds of its own
   /// is scored once per base, with seed 0.
-  std::vector<std::uint64_t> seeds;
+  std::vector<std::uint64_t> seeds{};
 };
 
 /// The runs to make: every variant on every base for every seed.
@@ -52,7 +52,7 @@ struct sweep_plan {
   std::vector<sweep_variant> variants;
   /// Number of independently pretrained bases.
   index_t bases = 1;
-  std::vector<std::uint64_t> seeds;
+  std::vector<std::uint64_t> seeds{};
   /// Canonical text of everything that determines the results and is not in a variant. A journal
   /// written under other settings is refused.
   std::string settings;
