@@ -205,7 +205,10 @@ class append_log {
       throw_io_error("append_log: '", path_, "' is being written by another process");
     }
     if (result != 0) detail::throw_errno("append_log", "lock", path_, errno);
-    detail::sync_directory("append_log", detail::parent_directory(path_));
+    // A log that was just made must not vanish with its first record in a crash.
+    if (::lseek(file_.get(), 0, SEEK_END) == 0) {
+      detail::sync_directory("append_log", detail::parent_directory(path_));
+    }
   }
 
   std::string const& path() const noexcept { return path_; }

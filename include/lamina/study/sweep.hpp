@@ -19,7 +19,7 @@ LAMINA_NAMESPACE_BEGIN
 /// Where a sweep keeps its finished runs.
 struct sweep_options {
   /// Path of the journal; empty for none.
-  std::string journal;
+  std::string journal{};
   /// Go on with the runs in the journal. Without it a journal that holds runs is refused. A later
   /// stage (variants chosen from earlier results) is the same journal with a longer plan, resumed.
   bool resume = false;

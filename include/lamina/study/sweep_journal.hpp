@@ -27,7 +27,9 @@ class sweep_journal {
     std::string const header =
         encode_record({magic, format, version, hex_text(fnv1a_64(settings)), settings});
     std::size_t const first_end = content.find('\n');
-    if (first_end == std::string::npos) {
+    bool const holds_runs =
+        first_end != std::string::npos && content.find('\n', first_end + 1) != std::string::npos;
+    if (first_end == std::string::npos || (!resume && !holds_runs)) {
       start(content, header);
       return;
     }
@@ -100,8 +102,8 @@ class sweep_journal {
     throw_format_error("run_sweep: journal '", log_.path(), "' line ", line, ": ", what);
   }
 
-  // The file has no complete line. What a kill left of a header may be overwritten, somebody else's
-  // file may not.
+  // The file holds no run. What a kill left of a header may be overwritten, somebody else's file
+  // may not.
   void start(std::string const& content, std::string const& header) {
     std::size_t const known = (std::min)(content.size(), std::string_view(magic).size());
     if (header.compare(0, known, content, 0, known) != 0) {

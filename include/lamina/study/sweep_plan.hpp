@@ -55,7 +55,7 @@ struct sweep_plan {
   std::vector<std::uint64_t> seeds{};
   /// Canonical text of everything that determines the results and is not in a variant. A journal
   /// written under other settings is refused.
-  std::string settings;
+  std::string settings{};
 };
 
 /// One training to do. Runs of the same seed share it across variants: draw prompts and sampling
@@ -83,7 +83,7 @@ struct named_number {
 /// belong here, run_sweep takes them itself.
 struct run_scores {
   double score = 0;
-  std::vector<named_number> extras;
+  std::vector<named_number> extras{};
 };
 
 /// A finished run.
