@@ -46,8 +46,10 @@ struct draw_tokens {
 
   template <lane_group Lanes>
   void operator()(Lanes lanes, index_t draw) const {
-    if (lanes.lane() != 0) return;
     T const* const x = logits.row(draw / copies).data;
+    T const inverse = static_cast<T>(1 / options.temperature);
+    auto const summary = lamina::summarize_row<false, Lanes, T>(lanes, x, logits.cols, inverse);
+    if (lanes.lane() != 0) return;
     index_t best = 0;
     double best_score = score(draw, 0);
     for (index_t v = 1; v < logits.cols; ++v) {
@@ -57,8 +59,6 @@ struct draw_tokens {
         best_score = candidate;
       }
     }
-    T const inverse = static_cast<T>(1 / options.temperature);
-    auto const summary = lamina::summarize_row<false, Lanes, T>(lanes, x, logits.cols, inverse);
     tokens[draw] = static_cast<std::int32_t>(best);
     log_probs[draw] = static_cast<float>(summary.log_prob(static_cast<double>(x[best] * inverse)));
   }
