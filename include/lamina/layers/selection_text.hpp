@@ -129,7 +129,7 @@ inline std::string to_text(layer_set const& layers) {
     while (layers.contains(last + 1)) ++last;
     if (!text.empty()) text += ',';
     text += std::to_string(first);
-    if (last > first) text += "-" + std::to_string(last);
+    if (last > first) text.append(1, '-').append(std::to_string(last));
     first = layers.next(last + 1);
   }
   return text;
