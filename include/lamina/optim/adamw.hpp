@@ -5,8 +5,8 @@
 #include <cmath>
 #include <concepts>
 
+#include "lamina/optim/detail/square_root.hpp"
 #include "lamina/optim/optimizer.hpp"
-#include "lamina/optim/square_root.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lamina/core/error.hpp"
@@ -116,6 +119,11 @@ audit_report audit(weight_snapshot<T> const& before,
     auto const* const copy = before.find(parameter.name);
     if (copy == nullptr) {
       throw_config_error("audit: the snapshot has no parameter ", parameter.name);
+    }
+    for (tensor_audit const& seen : report.tensors) {
+      if (seen.name == parameter.name) {
+        throw_config_error("audit: ", parameter.name, " is given twice, expected unique names");
+      }
     }
     vector_view<T const> const old = copy->values;
     if (old.size != parameter.weight.size) {
