@@ -90,7 +90,7 @@ class progress_line {
   bool terminal_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   double next_seconds_ = 0;
-  lamina::index_t next_tenth_ = 0;
+  lamina::index_t next_tenth_ = 1;
   bool open_ = false;
   std::mutex lock_;
 };

@@ -45,8 +45,11 @@ struct settings {
   index_t pretraining_batch = 64;
   double pretraining_learning_rate = 0;
 
-  /// Layers of middle-k, last-k, top-k and Boost: a third, rounded.
-  constexpr index_t selected_count() const { return (layers + 1) / 3 > 1 ? (layers + 1) / 3 : 1; }
+  /// Held-out problems that are scored; 0 for all.
+  index_t evaluation_prompts = 0;
+
+  /// Layers of middle-k, last-k, top-k and Boost: a third, rounded up.
+  constexpr index_t selected_count() const { return (layers + 2) / 3; }
 };
 
 /// The settings, and what has no influence on the numbers.

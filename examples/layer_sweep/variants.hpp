@@ -53,15 +53,22 @@ class variant_list {
          .notes = "embeddings, final norm and head frozen"},
         lamina::plan_backward(n, lamina::all_layers(n)));
     for (char const* place : {"middle:", "last:"}) {
-      std::string const name = place + std::to_string(s.selected_count());
+      std::string const name = std::string(place) + std::to_string(s.selected_count());
       add_selection(name, lamina::parse_layers(name, n));
     }
   }
 
-  /// Variants of choose(), which a list that has not chosen yet does not have.
-  index_t later_count() const { return settings_.select.empty() ? 5 : 0; }
+  /// Whether choose() has something to add.
+  bool chooses() const { return settings_.select.empty(); }
 
-  /// Adds what depends on the measured profile.
+  /// Runs of the whole table, those that choose() adds included.
+  index_t run_count() const {
+    settings const& s = settings_;
+    auto const rows = static_cast<index_t>(rows_.size());
+    return s.bases * (1 + s.full_seeds + s.seeds * (rows - 2 + (chooses() ? chosen_count : 0)));
+  }
+
+  /// Adds what depends on the measured profile; to be called once.
   ///
   /// profile  [layers]  C of every layer, or the gains S - S_base: only their order matters
   void choose(std::vector<double> const& profile) {
@@ -107,6 +114,7 @@ class variant_list {
   }
 
  private:
+  static constexpr index_t chosen_count = 5;
   static constexpr char const* everything = "embeddings, all layers, final norm, head";
 
   static std::vector<std::uint64_t> first_seeds(index_t count) {
@@ -129,7 +137,7 @@ class variant_list {
   // The second table has names of its own, because one layer has one place in the profile.
   void add_layer(index_t layer, double learning_rate) {
     bool const first = learning_rate == settings_.layer_learning_rate;
-    add({.name = "layer:" + std::to_string(layer) + (first ? "" : " fast"),
+    add({.name = std::string("layer:") + std::to_string(layer) + (first ? "" : " fast"),
          .kind = first ? lamina::variant_kind::layer : lamina::variant_kind::selection,
          .layer = first ? layer : lamina::outside_layers,
          .trained = std::to_string(layer),
