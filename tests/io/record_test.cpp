@@ -88,6 +88,13 @@ TEST_CASE("exact_text is short where the number is") {
   CHECK(back != back);
 }
 
+TEST_CASE("six_digits rounds for a reader") {
+  CHECK(lamina::six_digits(1.0 / 3) == "0.333333");
+  CHECK(lamina::six_digits(-0.0120000001) == "-0.012");
+  CHECK(lamina::six_digits(1234567) == "1.23457e+06");
+  CHECK(lamina::six_digits(3) == "3");
+}
+
 TEST_CASE("parse_number takes the whole text or nothing") {
   double real = 0;
   std::int64_t whole = 0;

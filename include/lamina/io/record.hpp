@@ -31,6 +31,14 @@ inline std::string exact_text(double value) {
   return {buffer, end};
 }
 
+/// Up to six significant digits for a reader, whatever the locale: "0.333333", "3e-04".
+inline std::string six_digits(double value) {
+  char buffer[32];
+  auto const end =
+      std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::general, 6).ptr;
+  return {buffer, end};
+}
+
 /// 16 lower-case hexadecimal digits.
 inline std::string hex_text(std::uint64_t value) {
   std::string text(16, '0');

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "lamina/io/record.hpp"
 #include "lamina/study/statistics.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -170,13 +171,14 @@ class contribution_scale {
     if (!refusal_.empty()) return;
     double const gain = full - base;
     std::string const numbers =
-        detail::join(where, "S_full - S_base is ", gain, " (S_base ", base, ", S_full ", full, ")");
+        detail::join(where, "S_full - S_base is ", six_digits(gain), " (S_base ", six_digits(base),
+                     ", S_full ", six_digits(full), ")");
     if (!(gain > 0)) {
       refusal_ = numbers + ", expected a positive gain of full training";
     } else if (gain <= options_.noise_multiple * error) {
-      refusal_ = detail::join(numbers, ", within noise: its standard error is ", error,
-                              ", expected a gain of more than ", options_.noise_multiple,
-                              " standard errors");
+      refusal_ = detail::join(numbers, ", within noise: its standard error is ", six_digits(error),
+                              ", expected a gain of more than ",
+                              six_digits(options_.noise_multiple), " standard errors");
     }
   }
 
