@@ -77,7 +77,8 @@ struct adamw_body {
  private:
   // The same operations on the same numbers, with the roots of a tile taken together, so that all
   // three loops are vector code; tests hold both forms to the same bits.
-  void in_tiles(update_row<T, S> const& row, adamw_coefficients<S> const& step) const {
+  LAMINA_HOST_DEVICE void in_tiles(update_row<T, S> const& row,
+                                   adamw_coefficients<S> const& step) const {
     constexpr index_t tile = 256;
     S roots[tile];
     for (index_t first = 0; first < row.size; first += tile) {
