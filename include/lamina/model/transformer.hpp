@@ -38,7 +38,11 @@ struct batch_type_of<M> {
 ///                              copying the weights.
 template <class M>
 struct model_traits : detail::batch_type_of<M> {
-  static index_t layer_count(M const& model) { return model.layer_count(); }
+  static index_t layer_count(M const& model)
+    requires requires { { model.layer_count() } -> std::convertible_to<index_t>; }
+  {
+    return model.layer_count();
+  }
   static auto parameters(M& model, index_t layer) requires requires { model.parameters(layer); }
   { return model.parameters(layer); }
   static auto outer_parameters(M& model) requires requires { model.outer_parameters(); }
@@ -52,6 +56,13 @@ struct model_traits : detail::batch_type_of<M> {
   requires requires(M& m, matrix_view<T const> d, backward_plan const& p) { m.backward(d, p); }
   static void backward(M& model, matrix_view<T const> d_logits, backward_plan const& plan) {
     model.backward(d_logits, plan);
+  }
+  static auto save_layer(M& model, index_t layer) requires requires { model.save_layer(layer); }
+  { return model.save_layer(layer); }
+  template <class State>
+  requires requires(M& m, index_t layer, State const& s) { m.restore_layer(layer, s); }
+  static void restore_layer(M& model, index_t layer, State const& state) {
+    model.restore_layer(layer, state);
   }
 };
 
@@ -90,6 +101,13 @@ concept trainable_model = layered_model<M> &&
              matrix_view<model_scalar_t<M> const> d_logits) {
   { model_traits<M>::forward(model, batch, plan) } -> std::same_as<matrix_view<model_scalar_t<M>>>;
   { model_traits<M>::backward(model, d_logits, plan) } -> std::same_as<void>;
+};
+
+/// A model whose layers can be put back as they were: what a sweep needs, and only a sweep. A model
+/// that lists its parameters in host memory need not do anything: see model_snapshot.
+template <class M>
+concept restorable_model = layered_model<M> && requires(M& model, index_t layer) {
+  model_traits<M>::restore_layer(model, layer, model_traits<M>::save_layer(model, layer));
 };
 
 /// Says which requirement a model misses, one sentence a rung, in every compiler.

@@ -24,6 +24,8 @@ struct token_loss {
   double kl_estimate = 0;
   double ratio = 1;
   clip_side clipped = clip_side::none;
+  /// False if a log-prob it was computed from, or a term, is infinite or NaN.
+  bool finite = true;
 };
 
 /// A policy-gradient estimator is a product of seven small policies. Every member can be set by
@@ -77,12 +79,15 @@ struct policy_gradient {
     double const bounded = log_ratio > log_ratio_limit    ? log_ratio_limit
                            : log_ratio < -log_ratio_limit ? -log_ratio_limit
                                                           : log_ratio;
-    return {.policy = weight * rho * term.value,
-            .kl = weight * kl.weight() * divergence.value,
-            .d_log_prob = weight * (rho * term.slope + kl.weight() * divergence.slope),
-            .kl_estimate = divergence.value,
-            .ratio = std::exp(bounded),
-            .clipped = term.clipped};
+    token_loss loss{.policy = weight * rho * term.value,
+                    .kl = weight * kl.weight() * divergence.value,
+                    .d_log_prob = weight * (rho * term.slope + kl.weight() * divergence.slope),
+                    .kl_estimate = divergence.value,
+                    .ratio = std::exp(bounded),
+                    .clipped = term.clipped};
+    loss.finite = is_finite(log_prob) && is_finite(log_ratio) && is_finite(loss.policy) &&
+                  is_finite(loss.kl) && is_finite(loss.d_log_prob);
+    return loss;
   }
 
   /// Throws config_error for options that make no sense.
@@ -186,11 +191,10 @@ LAMINA_HOST_DEVICE inline token_loss token_loss_of(Estimator const& estimator,
                             batch.advantage(sequence, token), weight);
 }
 
-// Whether a token's term can enter the sums; `stored` is its coefficient as the host gets it.
+// A token's coefficient as the host gets it: 0 where the term is not finite.
 template <real T>
-LAMINA_HOST_DEVICE inline bool is_usable(token_loss const& loss, T log_prob, T stored) {
-  return is_finite(log_prob) && is_finite(stored) && is_finite(loss.policy) && is_finite(loss.kl) &&
-         is_finite(loss.ratio);
+LAMINA_HOST_DEVICE inline T coefficient_of(token_loss const& loss) {
+  return loss.finite ? static_cast<T>(loss.d_log_prob) : T(0);
 }
 
 // Loss, metrics and coefficients from log-probs, in token order: the one place where tokens add up.
@@ -213,9 +217,8 @@ policy_result reduce_policy_loss(Estimator const& estimator, vector_view<T const
       ++metrics.active_tokens;
       T const log_prob = log_probs[t];
       token_loss const loss = token_loss_of(estimator, batch, log_prob, i, t, weight);
-      d_log_probs[t] = static_cast<T>(loss.d_log_prob);
-      if (!is_usable(loss, log_prob, d_log_probs[t])) {
-        d_log_probs[t] = T(0);
+      d_log_probs[t] = coefficient_of<T>(loss);
+      if (!loss.finite) {
         ++metrics.nonfinite_tokens;
         continue;
       }

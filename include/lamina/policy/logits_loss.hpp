@@ -51,8 +51,7 @@ struct policy_logits_body {
         static_cast<compute>(summary.log_prob(static_cast<double>(chosen_logit)));
     token_loss const loss =
         detail::token_loss_of(estimator, batch, log_prob, batch.sequence_of(row), row, weight);
-    compute coefficient = static_cast<compute>(loss.d_log_prob);
-    if (!detail::is_usable(loss, log_prob, coefficient)) coefficient = 0;
+    compute const coefficient = detail::coefficient_of<compute>(loss);
 
     if (coefficient == 0) {
       for_each_element(lanes, 0, logits.cols, [values](index_t v) { values[v] = T(0.0f); });
