@@ -129,9 +129,13 @@ class pretrainer {
   // Gives every shard its contiguous share of the sequences; returns the number of targets.
   index_t divide(supervised_batch const& batch) {
     index_t const token_count = static_cast<index_t>(batch.tokens.size());
-    check_offsets("decoder::pretrainer::step", batch.offsets, token_count);
+    check_offsets("decoder::pretrainer", batch.offsets, token_count);
     std::vector<std::int32_t> targets;
-    check(predict(batch.tokens, batch.offsets, batch.targets, &targets), model_.shape());
+    token_batch const whole = predict(batch.tokens, batch.offsets, batch.targets, &targets);
+    if (targets.empty()) {
+      lamina::throw_shape_error("decoder::pretrainer: no token of the batch is a target");
+    }
+    check(whole, model_.shape());
     std::size_t const sequences = batch.offsets.size() - 1;
     for (std::size_t s = 0; s < shards_.size(); ++s) {
       std::size_t const first = sequences * s / shards_.size();
