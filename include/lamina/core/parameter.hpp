@@ -24,8 +24,8 @@ struct parameter_view {
   std::string_view name;
   index_t layer = outside_layers;
   parameter_role role = parameter_role::other;
-  vector_view<T> weight;
-  vector_view<T> gradient;
+  vector_view<T> weight{};
+  vector_view<T> gradient{};
   bool decays = true;
 };
 

@@ -93,6 +93,33 @@ class weight_snapshot {
     return nullptr;
   }
 
+  /// Puts every weight back, bit for bit. Throws config_error, before anything changes, unless
+  /// `parameters` are the tensors that were copied, and shape_error if a size has changed.
+  void restore(std::vector<parameter_view<T>> const& parameters) const {
+    if (static_cast<index_t>(parameters.size()) != size()) {
+      throw_config_error("weight_snapshot::restore: ", parameters.size(),
+                         " parameters are given, the snapshot has ", size());
+    }
+    for (parameter_view<T> const& parameter : parameters) {
+      tensor const* const copy = find(parameter.name);
+      if (copy == nullptr) {
+        throw_config_error("weight_snapshot::restore: the snapshot has no parameter ",
+                           parameter.name);
+      }
+      if (static_cast<index_t>(copy->values.size()) != parameter.weight.size) {
+        throw_shape_error("weight_snapshot::restore: ", parameter.name, " has ",
+                          parameter.weight.size, " elements, its snapshot has ",
+                          copy->values.size());
+      }
+    }
+    for (parameter_view<T> const& parameter : parameters) {
+      std::vector<T> const& values = find(parameter.name)->values;
+      for (index_t i = 0; i < parameter.weight.size; ++i) {
+        parameter.weight[i] = values[static_cast<std::size_t>(i)];
+      }
+    }
+  }
+
  private:
   std::vector<tensor> tensors_;
 };
