@@ -120,6 +120,31 @@ concept policy_estimator = std::copy_constructible<E> &&
   e.check();
 };
 
+/// Says which requirement an estimator misses, one sentence a rung, in every compiler.
+/// Use: static_assert(lamina::check_estimator<my_estimator>());
+template <class E>
+consteval bool check_estimator() {
+  static_assert(
+      requires(E const& e, double x) {
+        { e.evaluate(x, x, x, x, x, x) } -> std::same_as<token_loss>;
+      },
+      "lamina: an estimator needs evaluate(log_prob, old_log_prob, reference_log_prob, "
+      "rollout_log_prob, advantage, weight) const that returns token_loss");
+  static_assert(
+      requires(E const& e) {
+        requires loss_aggregation<std::remove_cvref_t<decltype(e.aggregation)>>;
+      },
+      "lamina: an estimator needs a member aggregation with weight(active_tokens, "
+      "denominators) and check()");
+  static_assert(
+      requires(E const& e) { requires kl_term<std::remove_cvref_t<decltype(e.kl)>>; },
+      "lamina: an estimator needs a member kl that is a kl_term; no_kl for none");
+  static_assert(policy_estimator<E>,
+                "lamina: an estimator needs static reads_old_log_probs and "
+                "reads_rollout_log_probs, check() const, and to be copyable");
+  return policy_estimator<E>;
+}
+
 namespace detail {
 
 // Everything a policy loss can get wrong about its batch, before anything is written. Returns the

@@ -21,6 +21,6 @@ using grpo = basic_grpo<>;
 using dr_grpo = policy_gradient<group_relative<no_scale>, token_ratio, ppo_clip, kl_penalty<kl_k3>,
                                 constant_length>;
 
-static_assert(policy_estimator<grpo> && policy_estimator<dr_grpo>);
+static_assert(check_estimator<grpo>() && check_estimator<dr_grpo>());
 
 LAMINA_NAMESPACE_END
