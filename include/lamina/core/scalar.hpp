@@ -37,17 +37,17 @@ struct f16 {
   constexpr f16() = default;
   /// Rounds to nearest, ties to even; overflow becomes infinity, a NaN stays a quiet NaN.
   LAMINA_HOST_DEVICE constexpr explicit f16(float value) noexcept {
-    // All cases are computed and one is chosen by masks, so that loops over halves vectorise.
+    // All cases are computed and one is chosen by masks, made of sign bits where a comparison
+    // would become a branch, so that loops over halves vectorise.
     std::uint32_t const word = detail::bit_cast<std::uint32_t>(value);
     std::int32_t const magnitude = static_cast<std::int32_t>(word & 0x7fffffffu);
     std::int32_t const normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - 0x38000000) >> 13;
     // Adding 0.5 lines the bits of a subnormal half up with the last bits of a float and rounds.
-    std::int32_t const tiny = magnitude < 0x38800000 ? -1 : 0;
+    std::int32_t const tiny = (magnitude - 0x38800000) >> 31;
     std::int32_t const subnormal =
-        detail::bit_cast<std::int32_t>(detail::bit_cast<float>(magnitude & tiny) + 0.5f) -
-        0x3f000000;
-    std::int32_t const large = magnitude >= 0x477ff000 ? -1 : 0;  // rounds past 65504
-    std::int32_t const nan = magnitude > 0x7f800000 ? -1 : 0;
+        detail::bit_cast<std::int32_t>(detail::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000;
+    std::int32_t const large = (0x477fefff - magnitude) >> 31;  // rounds past 65504
+    std::int32_t const nan = (0x7f800000 - magnitude) >> 31;
     std::int32_t const finite = (subnormal & tiny) | (normal & ~tiny);
     std::int32_t const special = 0x7c00 | ((0x200 | ((magnitude >> 13) & 0x3ff)) & nan);
     std::int32_t const result = (finite & ~large) | (special & large);
