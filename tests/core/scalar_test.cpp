@@ -96,13 +96,19 @@ TEST_CASE("bf16: rounds to nearest, ties to even") {
   CHECK(bf16(3.4028235e38f).bits == 0x7f80);  // rounds past the largest bf16
 }
 
-TEST_CASE_TEMPLATE("is_finite and is_nan agree with the standard library", T, float, double) {
+TEST_CASE_TEMPLATE("is_finite and is_nan see what a value is, also under -ffast-math", T, float,
+                   double) {
   using limits = std::numeric_limits<T>;
-  for (T value : {T(0), T(-1), limits::max(), limits::denorm_min(), limits::infinity(),
-                  -limits::infinity(), limits::quiet_NaN()}) {
-    CHECK(lamina::is_finite(value) == std::isfinite(value));
-    CHECK(lamina::is_nan(value) == std::isnan(value));
+  for (T value : {T(0), T(-1), limits::max(), limits::denorm_min()}) {
+    CHECK(lamina::is_finite(value));
+    CHECK_FALSE(lamina::is_nan(value));
   }
+  for (T value : {limits::infinity(), -limits::infinity()}) {
+    CHECK_FALSE(lamina::is_finite(value));
+    CHECK_FALSE(lamina::is_nan(value));
+  }
+  CHECK_FALSE(lamina::is_finite(limits::quiet_NaN()));
+  CHECK(lamina::is_nan(limits::quiet_NaN()));
 }
 
 TEST_CASE("storage scalars compute in float, double in double") {
