@@ -66,8 +66,9 @@ std::string refusal(std::string const& path, config const& shape, std::string co
 
 TEST_CASE_TEMPLATE("decoder checkpoint: weights come back bit for bit", T, float, double) {
   lamina::testing::temporary_directory const directory;
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& entry : small_configs()) {
+    CAPTURE(entry.name);
+    config const& shape = entry.shape;
     auto const path = directory / "model.ckpt";
     auto saved = random_model<T>(shape, 5);
     save_checkpoint(path, saved, "seed 5");

@@ -97,8 +97,9 @@ int compare(problem const& p, std::vector<derivative> const& expected,
 }  // namespace
 
 TEST_CASE("decoder: gradients of the full plan and of every single layer are the derivatives") {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& entry : small_configs()) {
+    CAPTURE(entry.name);
+    config const& shape = entry.shape;
     problem const p(shape);
     auto const expected = central_differences(p);
     CHECK(compare(p, expected, lamina::plan_full(shape.layer_count)) ==

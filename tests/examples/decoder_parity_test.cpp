@@ -114,7 +114,7 @@ TEST_CASE("decoder: the cached forward pass of sampling gives the logits of Hugg
     cached.reset(model, 2, static_cast<index_t>(tokens.size()));
     // Five tokens at once into row 1, then one at a time.
     std::size_t seen = 0;
-    for (std::size_t const count : {5, 1, 1, 1, 1, 1, 1, 1}) {
+    for (std::size_t const count : {5u, 1u, 1u, 1u, 1u, 1u, 1u, 1u}) {
       std::vector<index_t> const rows(count, 1);
       std::vector<index_t> positions, wanted;
       for (std::size_t i = 0; i < count; ++i) {

@@ -94,8 +94,9 @@ double largest_gap(Model& model, rollouts const& r, double temperature) {
 }  // namespace
 
 TEST_CASE("decoder::sample: a rollout has the same bits alone and in any batch") {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& entry : small_configs()) {
+    CAPTURE(entry.name);
+    config const& shape = entry.shape;
     auto model = random_model(shape);
     index_t const copies = 9;  // 45 rows: two blocks, the second not full
     sampling_options const options{.seed = 5, .step = 3};
@@ -115,8 +116,9 @@ TEST_CASE("decoder::sample: a rollout has the same bits alone and in any batch")
 TEST_CASE_TEMPLATE("decoder::sample: log-probs are those of the training forward", Backend,
                    lamina::eigen_backend<float>, lamina::eigen_backend<double>,
                    lamina::testing::minimal_backend<float>) {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& entry : small_configs()) {
+    CAPTURE(entry.name);
+    config const& shape = entry.shape;
     auto model = random_model(shape, Backend{});
     for (double const temperature : {1.0, 0.6}) {
       rollouts const r = sample(model, prompts, 4, observing_session{},
