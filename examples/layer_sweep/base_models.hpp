@@ -29,10 +29,12 @@ decoder::config model_shape(settings const& s) {
 }
 
 /// Everything a base depends on, as one text: the key of its checkpoint.
-inline std::string base_fingerprint(settings const& s, index_t base) {
-  return "task " + s.task + ", base " + std::to_string(base) + ", layers " +
-         std::to_string(s.layers) + ", pretraining steps " + std::to_string(s.pretraining_steps) +
-         ", sequences " + std::to_string(s.pretraining_batch) + ", learning rate " +
+template <verifiable_task Task>
+std::string base_fingerprint(settings const& s, index_t base) {
+  return "task " + s.task + " " + task_fingerprint<Task>() + ", base " + std::to_string(base) +
+         ", layers " + std::to_string(s.layers) + ", pretraining steps " +
+         std::to_string(s.pretraining_steps) + ", sequences " +
+         std::to_string(s.pretraining_batch) + ", learning rate " +
          lamina::exact_text(s.pretraining_learning_rate);
 }
 
@@ -66,7 +68,7 @@ template <verifiable_task Task, class Model, class Backend>
 Model base_model(Backend const& backend, settings const& s, index_t base,
                  std::string const& directory, thread_for const& threads) {
   Model model(backend, model_shape<Task>(s));
-  std::string const fingerprint = base_fingerprint(s, base);
+  std::string const fingerprint = base_fingerprint<Task>(s, base);
   std::string const path =
       directory + "/base-" + lamina::hex_text(lamina::fnv1a_64(fingerprint)) + ".checkpoint";
   if (::access(path.c_str(), F_OK) == 0) {

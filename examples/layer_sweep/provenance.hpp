@@ -32,6 +32,7 @@ std::vector<lamina::report_setting> provenance(settings const& s, index_t evalua
              "same noise for all runs");
   std::vector<lamina::report_setting> list{
       {"task", s.task},
+      {"fingerprint of the task's data", task_fingerprint<Task>()},
       {"algorithm", algorithm},
       {"clip range", "0.2 low, 0.2 high; no KL term"},
       {"step", number(s.prompts) + " prompts x " + number(s.group_size) +

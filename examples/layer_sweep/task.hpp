@@ -13,6 +13,7 @@
 
 #include "examples/layer_sweep/settings.hpp"
 #include "lamina/core/random.hpp"
+#include "lamina/io/record.hpp"
 
 namespace layer_sweep {
 
@@ -114,6 +115,25 @@ inline demonstration answered(std::vector<token_id> prompt, std::span<token_id c
   result.tokens.insert(result.tokens.end(), response.begin(), response.end());
   result.targets.resize(result.tokens.size(), 1);
   return result;
+}
+
+/// A fingerprint of what the task poses: its first demonstrations and training prompts and all that
+/// it evaluates on. Models and results of one fingerprint are of one task.
+template <verifiable_task Task>
+std::string task_fingerprint() {
+  std::string bytes;
+  auto const add = [&bytes](std::vector<token_id> const& tokens) {
+    for (token_id const token : tokens) bytes += static_cast<char>(token);
+    bytes += '\x7f';  // no token id of these vocabularies
+  };
+  for (index_t i = 0; i < 256; ++i) {
+    demonstration const shown = Task::demonstrate(1, i);
+    add(shown.tokens);
+    add({shown.targets.begin(), shown.targets.end()});
+    add(Task::encode(Task::training_prompt(1, 0, i)));
+  }
+  for (auto const& prompt : Task::evaluation_prompts()) add(Task::encode(prompt));
+  return lamina::hex_text(lamina::fnv1a_64(bytes));
 }
 
 }  // namespace layer_sweep

@@ -14,9 +14,9 @@ namespace layer_sweep {
 /// HALT. Reward 1 iff the program halts with the target on top; an operation the stack does not
 /// allow, or a token that is no operation, ends the episode with reward 0.
 ///
-/// Demonstrations are random legal programs of one to four operations under the target they
-/// compute, 30 % of them under the target of another program. Training and evaluation use targets
-/// of programs of two to four operations that no program of one operation reaches.
+/// Targets are those of random legal programs of two to four operations that no program of one
+/// operation reaches. A demonstration shows such a program under its target, or, in 15 % of them,
+/// another program of the same lengths.
 struct code_task {
   static constexpr std::string_view name = "code";
   static constexpr training_recipe recipe{
@@ -28,8 +28,8 @@ struct code_task {
   static constexpr index_t prompt_length = 6;
   static constexpr index_t max_operations = 4;
   static constexpr index_t max_length = prompt_length + max_operations + 1;
-  static constexpr index_t evaluation_count = 512;
-  static constexpr double unrelated_demonstrations = 0.3;
+  static constexpr index_t evaluation_count = 1024;
+  static constexpr double unrelated_demonstrations = 0.15;
 
   struct prompt {
     int x = 0;
@@ -49,30 +49,25 @@ struct code_task {
 
   static prompt training_prompt(std::uint64_t seed, index_t step, index_t index) {
     auto draws = draws_for(draw::training_prompt, seed, step, index);
-    return draw_hard_prompt(draws, false);
+    return draw_hard_program(draws, false).solves;
   }
 
   static std::vector<prompt> evaluation_prompts() {
     std::vector<prompt> prompts;
     for (index_t index = 0; index < evaluation_count; ++index) {
       auto draws = draws_for(draw::evaluation_prompt, 0, 0, index);
-      prompts.push_back(draw_hard_prompt(draws, true));
+      prompts.push_back(draw_hard_program(draws, true).solves);
     }
     return prompts;
   }
 
   static demonstration demonstrate(std::uint64_t seed, index_t index) {
     auto draws = draws_for(draw::demonstration, seed, 0, index);
-    for (;;) {
-      program shown = draw_program(draws, 1);
-      prompt const p = shown.solves;
-      if (held_out(p)) continue;
-      if (draws.uniform() < unrelated_demonstrations) {
-        shown = draw_program(draws, 1, p.x, p.y);
-      }
-      shown.tokens.push_back(halt);
-      return answered(encode(p), shown.tokens);
-    }
+    program shown = draw_hard_program(draws, false);
+    prompt const p = shown.solves;
+    if (draws.uniform() < unrelated_demonstrations) shown = draw_program(draws, p.x, p.y);
+    shown.tokens.push_back(halt);
+    return answered(encode(p), shown.tokens);
   }
 
   class episode {
@@ -113,13 +108,12 @@ struct code_task {
     return all_operations[static_cast<std::size_t>(token - first_operation)];
   }
 
-  // least..max_operations legal operations on [x, y].
-  static program draw_program(lamina::counter_generator& draws, index_t least, int x, int y) {
+  // Two to max_operations legal operations on [x, y].
+  static program draw_program(lamina::counter_generator& draws, int x, int y) {
     program result{{x, y, 0}, {}};
     stack_machine machine(x, y);
-    auto const choices = static_cast<std::uint32_t>(max_operations - least + 1);
-    index_t const length = least + draws.below(choices);
-    while (static_cast<index_t>(result.tokens.size()) < length) {
+    auto const length = 2 + static_cast<std::size_t>(draws.below(max_operations - 1));
+    while (result.tokens.size() < length) {
       token_id const token =
           first_operation + static_cast<token_id>(draws.below(all_operations.size()));
       if (machine.apply(operation_of(token))) result.tokens.push_back(token);
@@ -127,17 +121,15 @@ struct code_task {
     result.solves.target = machine.top();
     return result;
   }
-  static program draw_program(lamina::counter_generator& draws, index_t least) {
-    int const x = static_cast<int>(draws.below(10));
-    int const y = static_cast<int>(draws.below(10));
-    return draw_program(draws, least, x, y);
-  }
 
   // Many targets are on the stack already or one operation away; those would reward doing nothing.
-  static prompt draw_hard_prompt(lamina::counter_generator& draws, bool wanted) {
+  static program draw_hard_program(lamina::counter_generator& draws, bool wanted) {
     for (;;) {
-      prompt const p = draw_program(draws, 2).solves;
-      if (held_out(p) == wanted && !reachable_in_one(p.x, p.y, p.target)) return p;
+      int const x = static_cast<int>(draws.below(10));
+      int const y = static_cast<int>(draws.below(10));
+      program const drawn = draw_program(draws, x, y);
+      prompt const& p = drawn.solves;
+      if (held_out(p) == wanted && !reachable_in_one(x, y, p.target)) return drawn;
     }
   }
 };
