@@ -2,7 +2,9 @@
 // Packed ragged sequences: no padding, so no masks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "examples/decoder/config.hpp"
@@ -24,7 +26,7 @@ struct token_batch {
 };
 
 /// Throws shape_error if offsets are not 0 = o[0] < o[1] < ... < o[sequences] = token_count.
-inline void check_offsets(char const* function, std::vector<index_t> const& offsets,
+inline void check_offsets(std::string_view function, std::vector<index_t> const& offsets,
                           index_t token_count) {
   index_t const count = static_cast<index_t>(offsets.size());
   if (count < 2) {
@@ -55,15 +57,20 @@ index_t first_outside(Tokens const& tokens, index_t vocab) {
   return -1;
 }
 
+/// Throws config_error naming the first token id outside [0, vocab).
+inline void check_tokens(std::string_view function, std::vector<std::int32_t> const& tokens,
+                         index_t vocab) {
+  if (index_t const i = first_outside(tokens, vocab); i >= 0) {
+    lamina::throw_config_error(function, ": tokens[", i, "] is ",
+                               tokens[static_cast<std::size_t>(i)], ", expected 0..", vocab - 1);
+  }
+}
+
 /// Throws shape_error or config_error if the batch cannot be run through a model of this shape.
 inline void check(token_batch const& batch, config const& shape) {
   char const* const function = "decoder::forward";
   check_offsets(function, batch.offsets, batch.token_count());
-  if (index_t const i = first_outside(batch.tokens, shape.vocab); i >= 0) {
-    lamina::throw_config_error(function, ": tokens[", i, "] is ",
-                               batch.tokens[static_cast<std::size_t>(i)], ", expected 0..",
-                               shape.vocab - 1);
-  }
+  check_tokens(function, batch.tokens, shape.vocab);
   if (batch.logit_rows.empty()) {
     lamina::throw_shape_error(function, ": logit_rows is empty, expected at least one position");
   }
@@ -82,36 +89,57 @@ inline void check(token_batch const& batch, config const& shape) {
 }
 
 /// The batch whose logits predict the marked tokens: token p is marked, so row p - 1 is wanted.
+/// Tokens after the last wanted row of a sequence can change no logit, so they are left out, and so
+/// are sequences without a mark.
 ///
 /// predicted  [tokens]  1 for tokens to predict (sampled by a policy, or targets of a loss)
 /// targets    [logit_rows], out: the marked tokens in order; may be null
 /// Throws shape_error if sizes differ or the first token of a sequence is marked.
-inline token_batch predict(std::vector<std::int32_t> tokens, std::vector<index_t> offsets,
+inline token_batch predict(std::vector<std::int32_t> const& tokens,
+                           std::vector<index_t> const& offsets,
                            std::vector<std::uint8_t> const& predicted,
                            std::vector<std::int32_t>* targets = nullptr) {
-  token_batch batch{std::move(tokens), std::move(offsets), {}};
-  check_offsets("decoder::predict", batch.offsets, batch.token_count());
-  if (predicted.size() != batch.tokens.size()) {
+  check_offsets("decoder::predict", offsets, static_cast<index_t>(tokens.size()));
+  if (predicted.size() != tokens.size()) {
     lamina::throw_shape_error("decoder::predict: predicted has ", predicted.size(),
-                              " entries, expected one for each of ", batch.tokens.size(),
-                              " tokens");
+                              " entries, expected one for each of ", tokens.size(), " tokens");
   }
+  token_batch batch;
+  batch.offsets.push_back(0);
   if (targets != nullptr) targets->clear();
-  for (index_t s = 0; s < batch.sequence_count(); ++s) {
-    auto const first = static_cast<std::size_t>(batch.offsets[static_cast<std::size_t>(s)]);
-    auto const last = static_cast<std::size_t>(batch.offsets[static_cast<std::size_t>(s) + 1]);
+  for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+    auto const first = static_cast<std::size_t>(offsets[s]);
+    auto last = static_cast<std::size_t>(offsets[s + 1]) - 1;
     if (predicted[first] != 0) {
       lamina::throw_shape_error("decoder::predict: predicted[", first,
                                 "] is set, but it is the first token of sequence ", s,
                                 ": nothing comes before it");
     }
-    for (std::size_t p = first + 1; p < last; ++p) {
-      if (predicted[p] == 0) continue;
-      batch.logit_rows.push_back(static_cast<index_t>(p) - 1);
-      if (targets != nullptr) targets->push_back(batch.tokens[p]);
+    while (last > first && predicted[last] == 0) --last;
+    for (std::size_t p = first; p < last; ++p) {
+      if (predicted[p + 1] != 0) {
+        batch.logit_rows.push_back(batch.token_count());
+        if (targets != nullptr) targets->push_back(tokens[p + 1]);
+      }
+      batch.tokens.push_back(tokens[p]);
     }
+    if (last > first) batch.offsets.push_back(batch.token_count());
   }
   return batch;
+}
+
+/// Sequences [first, last) of a batch.
+inline token_batch slice(token_batch const& batch, index_t first, index_t last) {
+  auto const begin = batch.offsets.begin() + first, end = batch.offsets.begin() + last;
+  auto const row_begin = std::lower_bound(batch.logit_rows.begin(), batch.logit_rows.end(), *begin);
+  auto const row_end = std::lower_bound(row_begin, batch.logit_rows.end(), *end);
+  token_batch part{{batch.tokens.begin() + *begin, batch.tokens.begin() + *end},
+                   {begin, end + 1},
+                   {row_begin, row_end}};
+  index_t const shift = *begin;
+  for (index_t& offset : part.offsets) offset -= shift;
+  for (index_t& row : part.logit_rows) row -= shift;
+  return part;
 }
 
 }  // namespace decoder

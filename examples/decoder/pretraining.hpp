@@ -128,35 +128,29 @@ class pretrainer {
 
   // Gives every shard its contiguous share of the sequences; returns the number of targets.
   index_t divide(supervised_batch const& batch) {
-    index_t const token_count = static_cast<index_t>(batch.tokens.size());
-    check_offsets("decoder::pretrainer", batch.offsets, token_count);
+    char const* const function = "decoder::pretrainer";
+    check_offsets(function, batch.offsets, static_cast<index_t>(batch.tokens.size()));
+    check_tokens(function, batch.tokens, model_.shape().vocab);
     std::vector<std::int32_t> targets;
     token_batch const whole = predict(batch.tokens, batch.offsets, batch.targets, &targets);
     if (targets.empty()) {
-      lamina::throw_shape_error("decoder::pretrainer: no token of the batch is a target");
+      lamina::throw_shape_error(function, ": no token of the batch is a target");
     }
-    check(whole, model_.shape());
-    std::size_t const sequences = batch.offsets.size() - 1;
-    for (std::size_t s = 0; s < shards_.size(); ++s) {
-      std::size_t const first = sequences * s / shards_.size();
-      std::size_t const last = sequences * (s + 1) / shards_.size();
-      index_t const begin = batch.offsets[first], end = batch.offsets[last];
-      shard& part = shards_[s];
-      part.batch = {};
-      part.targets.clear();
-      part.losses.clear();
-      if (first == last) continue;
-      std::vector<index_t> offsets;
-      for (std::size_t i = first; i <= last; ++i) offsets.push_back(batch.offsets[i] - begin);
-      part.batch =
-          predict({batch.tokens.begin() + begin, batch.tokens.begin() + end}, std::move(offsets),
-                  {batch.targets.begin() + begin, batch.targets.begin() + end}, &part.targets);
+    index_t const shard_count = static_cast<index_t>(shards_.size());
+    auto next = targets.begin();
+    for (index_t s = 0; s < shard_count; ++s) {
+      shard& part = shards_[static_cast<std::size_t>(s)];
+      part.batch = slice(whole, whole.sequence_count() * s / shard_count,
+                         whole.sequence_count() * (s + 1) / shard_count);
+      auto const end = next + static_cast<std::ptrdiff_t>(part.batch.logit_rows.size());
+      part.targets.assign(next, end);
       part.losses.resize(part.targets.size());
+      next = end;
     }
     return static_cast<index_t>(targets.size());
   }
 
-  // Forward, loss and backward of one shard; nothing if it has no targets.
+  // Forward, loss and backward of one shard; nothing if there are fewer sequences than shards.
   void work(shard& part, scalar_type scale) const {
     if (part.targets.empty()) return;
     part.model.copy_weights(model_);

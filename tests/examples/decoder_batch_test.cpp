@@ -91,13 +91,19 @@ TEST_CASE("decoder::forward: a batch that makes no sense is refused before anyth
          "decoder::forward: logit_rows[1] is 1, expected more than logit_rows[0] = 1");
 }
 
-TEST_CASE("decoder::predict: the row before every marked token is wanted") {
+TEST_CASE("decoder::predict: the row before every marked token is wanted, what follows is not") {
   std::vector<std::int32_t> targets;
-  token_batch const batch = predict({7, 8, 9, 5, 6}, {0, 3, 5}, {0, 1, 1, 0, 1}, &targets);
-  CHECK(batch.logit_rows == std::vector<index_t>{0, 1, 3});
-  CHECK(targets == std::vector<std::int32_t>{8, 9, 6});
-  CHECK(batch.tokens == std::vector<std::int32_t>{7, 8, 9, 5, 6});
-  CHECK(batch.sequence_count() == 2);
+  token_batch const batch =
+      predict({7, 8, 9, 1, 4, 4, 5, 6, 2}, {0, 4, 6, 9}, {0, 1, 1, 0, 0, 0, 0, 1, 1}, &targets);
+  CHECK(batch.tokens == std::vector<std::int32_t>{7, 8, 5, 6});
+  CHECK(batch.offsets == std::vector<index_t>{0, 2, 4});
+  CHECK(batch.logit_rows == std::vector<index_t>{0, 1, 2, 3});
+  CHECK(targets == std::vector<std::int32_t>{8, 9, 6, 2});
+  token_batch const later = predict({7, 8, 9, 5}, {0, 4}, {0, 0, 0, 1}, &targets);
+  CHECK(later.tokens == std::vector<std::int32_t>{7, 8, 9});
+  CHECK(later.logit_rows == std::vector<index_t>{2});
+  CHECK(targets == std::vector<std::int32_t>{5});
+  CHECK(predict({7, 8}, {0, 2}, {0, 0}).sequence_count() == 0);
   CHECK_THROWS_WITH_AS(predict({7, 8, 9}, {0, 2, 3}, {0, 1, 1}),
                        "decoder::predict: predicted[2] is set, but it is the first token of "
                        "sequence 1: nothing comes before it",
@@ -105,4 +111,20 @@ TEST_CASE("decoder::predict: the row before every marked token is wanted") {
   CHECK_THROWS_WITH_AS(
       predict({7, 8}, {0, 2}, {0}),
       "decoder::predict: predicted has 1 entries, expected one for each of 2 tokens", shape_error);
+}
+
+TEST_CASE("decoder::slice: the parts of a batch give the logits of the whole") {
+  model_type model({}, decoder::testing::small_configs()[1].shape);
+  decoder::testing::randomize(model, 1);
+  token_batch const whole = decoder::testing::random_batch(model.shape(), {4, 7, 2, 5}, 6);
+  auto const all = decoder::testing::copy_of(model.forward(whole));
+  std::size_t row = 0;
+  for (index_t first = 0; first < 4; first += 2) {
+    token_batch const part = slice(whole, first, first + 2);
+    CHECK(part.offsets.front() == 0);
+    for (float const logit : decoder::testing::copy_of(model.forward(part))) {
+      CHECK(logit == doctest::Approx(all[row++]).epsilon(1e-5));
+    }
+  }
+  CHECK(row == all.size());
 }
