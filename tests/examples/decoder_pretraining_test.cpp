@@ -164,7 +164,7 @@ TEST_CASE("decoder::pretrainer: what makes no sense is refused and changes nothi
          "decoder::pretrainer: tokens[2] is 11, expected 0..10");
   // A last target is no input of the model, and still has to be a token.
   refuse([](supervised_batch& b) { b.tokens[static_cast<std::size_t>(b.offsets[1]) - 1] = -2; },
-         "decoder::pretrainer: tokens[4] is -2, expected 0..10");
+         "decoder::pretrainer: tokens[5] is -2, expected 0..10");
   refuse([](supervised_batch& b) { b.offsets.back() += 1; },
          "decoder::pretrainer: offsets ends at 28, there are 27 tokens");
   CHECK_THROWS_WITH(trainer.step(good, -1.0),
