@@ -8,6 +8,7 @@
 #include "lamina/optim/adamw.hpp"
 #include "tests/examples/decoder_cases.hpp"
 #include "tests/support/backends.hpp"
+#include "tests/support/threaded_lanes.hpp"
 
 using namespace decoder;
 using namespace decoder::testing;

@@ -13,6 +13,7 @@
 #include "lamina/backend/eigen.hpp"
 #include "tests/examples/decoder_cases.hpp"
 #include "tests/support/backends.hpp"
+#include "tests/support/threaded_lanes.hpp"
 
 using namespace decoder;
 using namespace decoder::testing;
