@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "examples/decoder/transformer.hpp"
-#include "lamina/backend/eigen.hpp"
+#include "examples/support/gemm.hpp"
 #include "lamina/layers/selector.hpp"
 #include "lamina/optim/adamw.hpp"
 
@@ -18,7 +18,7 @@ namespace {
 using lamina::backward_plan;
 using lamina::index_t;
 using lamina::layer_set;
-using backend_type = lamina::eigen_backend<float>;
+using backend_type = examples::chosen_backend<float>;
 
 // Matrix products dominate: 12 layers, width 256, sequences of 128 tokens.
 constexpr decoder::config shape{.layer_count = 12,

@@ -130,6 +130,11 @@ struct attention_layout {
   matrix_view<T> query(matrix_view<T> whole, index_t pair, index_t member) const {
     return slice(whole, pair, query_head(pair, member) * shape->head_width, shape->head_width);
   }
+  /// One column of a matrix [tokens, heads].
+  template <class T>
+  matrix_view<T> log_sum(matrix_view<T> whole, index_t pair, index_t member) const {
+    return slice(whole, pair, query_head(pair, member), 1);
+  }
   index_t query_head(index_t pair, index_t member) const {
     return pair % shape->kv_head_count * group_size() + member;
   }
@@ -172,11 +177,12 @@ struct attention {
     for (index_t member = 0; member < layout.group_size(); ++member) {
       matrix_view<T const> const query = layout.query(qkv, pair, member);
       matrix_view<T> const out = layout.query(mixed, pair, member);
-      matrix_view<T> const sums = layout.slice(log_sums, pair, layout.query_head(pair, member), 1);
+      matrix_view<T> const sums =
+          log_sums.data != nullptr ? layout.log_sum(log_sums, pair, member) : matrix_view<T>{};
       for (index_t i = 0; i < query.rows; ++i) {
         T const log_sum =
             attend<T>(query.row(i).data, keys, value, i + 1, probabilities, out.row(i).data);
-        if (log_sums.data != nullptr) sums(i, 0) = log_sum;
+        if (sums.data != nullptr) sums(i, 0) = log_sum;
       }
     }
   }
@@ -230,8 +236,7 @@ struct attention_backward {
       matrix_view<T const> const query = layout.query(qkv, pair, member);
       matrix_view<T const> const d_out = layout.query(d_mixed, pair, member);
       matrix_view<T> const d_query = layout.query(d_qkv, pair, member);
-      matrix_view<T const> const sums =
-          layout.slice(log_sums, pair, layout.query_head(pair, member), 1);
+      matrix_view<T const> const sums = layout.log_sum(log_sums, pair, member);
       zero(d_query);
       for (index_t i = 0; i < query.rows; ++i) {
         index_t const count = i + 1;

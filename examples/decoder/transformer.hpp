@@ -325,8 +325,9 @@ void transformer<Backend>::embedding_gradient(matrix_view<T const> d_stream) {
   // A counting sort of the positions by token.
   token_first_.assign(static_cast<std::size_t>(shape_.vocab) + 1, 0);
   token_positions_.resize(batch_.tokens.size());
-  for (std::int32_t const token : batch_.tokens)
+  for (std::int32_t const token : batch_.tokens) {
     ++token_first_[static_cast<std::size_t>(token) + 1];
+  }
   for (std::size_t v = 1; v < token_first_.size(); ++v) token_first_[v] += token_first_[v - 1];
   for (std::size_t p = 0; p < batch_.tokens.size(); ++p) {
     auto const token = static_cast<std::size_t>(batch_.tokens[p]);
