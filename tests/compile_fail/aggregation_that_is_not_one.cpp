@@ -8,4 +8,4 @@ using aggregation = lamina::token_mean;
 #else
 using aggregation = lamina::token_ratio;
 #endif
-lamina::basic_grpo<aggregation> const estimator{};
+lamina::basic_grpo<aggregation> estimator{};

@@ -14,4 +14,4 @@ using ratio = lamina::token_ratio;
 using ratio = lamina::on_policy_ratio;
 #endif
 lamina::policy_gradient<lamina::group_relative<>, ratio, lamina::ppo_clip, lamina::no_kl,
-                        lamina::token_mean, importance_weight> const estimator{};
+                        lamina::token_mean, importance_weight> estimator{};

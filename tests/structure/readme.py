@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Code in the documents is code that is compiled: every ```cpp block of README.md and docs/*.md that
-follows a line `<!-- from FILE MARKER -->` must be the text between `// [MARKER]` and `// [/MARKER]`
-in FILE, indentation aside. README.md must have at least one.
+"""Code in the documents is code that is compiled: every ```cpp block of README.md and docs/*.md
+that follows a line `<!-- from FILE MARKER -->` must be the text between `// [MARKER]` and
+`// [/MARKER]` in FILE, indentation aside. README.md must have at least one.
 
 readme.py ROOT
 """
