@@ -23,16 +23,16 @@ struct typed {
 };
 
 void add_options(CLI::App& app, typed& t) {
-  auto const task = app.get_formatter();
-  task->column_width(34);
+  app.get_formatter()->column_width(34);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--task", t.task, "math (default), chain, code or agent")->type_name("NAME");
   app.add_flag("--quick", t.quick, "a small model and few steps: under 30 seconds");
   app.add_flag("--full", t.full,
-               "three pretrained bases, more seeds of full training, and a second table of single "
-               "layers at three times the learning rate: minutes");
+               "three pretrained bases, twice the seeds of full training, and\na second table of "
+               "single layers at 3x the learning rate: minutes");
   app.add_option("--select", t.select,
-                 "train this selection instead of every single layer: \"5\", \"2-4\", "
-                 "\"middle:3\", \"every:2\", \"!0\", ...")
+                 "train this instead of every single layer: \"5\", \"2-4\",\n\"middle:3\", "
+                 "\"every:2\", \"!0\", \"0,last:2\", ...")
       ->type_name("LAYERS");
   app.add_option("--algorithm", t.algorithm, "grpo (default) or dr_grpo")->type_name("NAME");
   auto const number = [&app](char const* name, std::string& value, char const* text) {
@@ -54,8 +54,8 @@ void add_options(CLI::App& app, typed& t) {
   app.add_option("--out", t.out, "directory for models, journal and reports (layer_sweep_out)")
       ->type_name("DIR");
   app.add_flag("--resume", t.resume,
-               "go on with the interrupted sweep in DIR; without it DIR/journal.txt is moved to "
-               "DIR/journal.previous.txt and a new sweep is started");
+               "go on with the interrupted sweep in DIR; otherwise its\njournal.txt becomes "
+               "journal.previous.txt, and a new sweep starts");
 }
 
 index_t whole_number(char const* option, std::string const& text, index_t otherwise, index_t least,

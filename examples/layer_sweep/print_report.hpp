@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 #include "lamina/study/report.hpp"
 
@@ -17,7 +18,8 @@ inline std::string cell(double value, char const* format = "%.2f") {
   if (lamina::is_nan(value)) return "-";
   char text[32];
   std::snprintf(text, sizeof text, format, value);
-  return text;
+  bool const zero = std::string_view(text).find_first_of("123456789") == std::string_view::npos;
+  return zero && text[0] == '-' ? text + 1 : text;
 }
 
 // A bar from 0 to C, ten characters for full training, with a mark there.
@@ -64,8 +66,8 @@ inline void print_report(lamina::sweep_report const& report) {
     }
   }
   lamina::contribution_profile const& profile = report.profile;
-  std::printf("\nS_base %.3f, S_full %.3f, gain %.3f\n", profile.scale.base_score(),
-              profile.scale.full_score(), profile.scale.gain());
+  std::printf("\nS_base %.3f, S_full %.3f, gain %.3f; C = (S - S_base) / (S_full - S_base)\n",
+              profile.scale.base_score(), profile.scale.full_score(), profile.scale.gain());
   if (!profile.measurable()) {
     std::printf("No contribution is given: %s.\n", profile.scale.refusal().c_str());
   } else if (profile.best.layer >= 0) {

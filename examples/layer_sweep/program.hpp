@@ -2,10 +2,11 @@
 // The program: prepare the directory, sweep, choose, sweep on, report.
 #pragma once
 
-#include <cerrno>
+#include <chrono>
 #include <cstdio>
-#include <cstring>
+#include <filesystem>
 #include <string>
+#include <utility>
 
 #include "examples/layer_sweep/print_report.hpp"
 #include "examples/layer_sweep/provenance.hpp"
@@ -17,19 +18,34 @@
 
 namespace layer_sweep {
 
-/// Makes the journal ready: taken over if the sweep is resumed, else moved out of the way, so that
-/// finished runs are never lost. Throws as lamina::sweep_journal, before anything is trained.
-inline void prepare_journal(std::string const& path, std::string const& previous, bool resume,
-                            std::string const& key) {
-  if (!resume) {
-    lamina::append_log const log(path);  // throws if another process is sweeping here
-    if (!log.read().empty() && std::rename(path.c_str(), previous.c_str()) != 0) {
-      lamina::throw_io_error("layer_sweep: cannot move '", path, "' to '", previous,
-                             "': ", std::strerror(errno));
+/// The output directory, for one process at a time: the lock is held as long as this lives.
+class output_directory {
+ public:
+  /// Makes the directory and removes what a killed process left half written. Throws io_error.
+  explicit output_directory(std::string path)
+      : path_((lamina::ensure_directory(path), std::move(path))), lock_(path_ + "/.lock") {
+    for (auto const& entry : std::filesystem::directory_iterator(path_)) {
+      if (entry.path().extension() == ".tmp") std::filesystem::remove(entry.path());
     }
   }
-  lamina::sweep_journal const checked(path, resume, key);
-}
+
+  std::string file(std::string const& name) const { return path_ + "/" + name; }
+
+  /// Makes the journal ready: taken over if the sweep is resumed, else moved out of the way, so
+  /// that finished runs are not lost. Throws as lamina::sweep_journal.
+  std::string journal(bool resume, std::string const& key) const {
+    std::string const path = file("journal.txt");
+    if (!resume && std::filesystem::exists(path)) {
+      std::filesystem::rename(path, file("journal.previous.txt"));
+    }
+    lamina::sweep_journal const checked(path, resume, key);
+    return path;
+  }
+
+ private:
+  std::string path_;
+  lamina::append_log lock_;
+};
 
 /// Mean gain of every layer over the base: what top-k is chosen by, also where C is refused.
 inline std::vector<double> layer_gains(lamina::sweep_results const& results, index_t layers) {
@@ -82,9 +98,9 @@ inline std::vector<std::string> report_notes(lamina::sweep_results const& result
   return notes;
 }
 
-inline void write_report(std::string const& directory, lamina::sweep_report const& report) {
-  auto const write = [&directory](char const* name, std::string const& text) {
-    lamina::write_file_atomically(directory + "/" + name, text);
+inline void write_report(output_directory const& out, lamina::sweep_report const& report) {
+  auto const write = [&out](char const* name, std::string const& text) {
+    lamina::write_file_atomically(out.file(name), text);
   };
   write("profile.csv", lamina::csv_report(report));
   write("profile.svg", lamina::svg_profile(report));
@@ -101,9 +117,8 @@ void run_program(command const& c) {
       static_cast<index_t>(evaluation_prompts<Task>(s.evaluation_prompts).size());
   auto const list = provenance<Task>(s, evaluated);
   std::string const key = journal_key(list);
-  std::string const journal = c.out + "/journal.txt";
-  lamina::ensure_directory(c.out);
-  prepare_journal(journal, c.out + "/journal.previous.txt", c.resume, key);
+  output_directory const out(c.out);
+  std::string const journal = out.journal(c.resume, key);
 
   std::printf("Layer sweep: task %s, %s, %lld layers, %lld steps of %lld x %lld rollouts\n",
               s.task.c_str(), s.algorithm.c_str(), static_cast<long long>(s.layers),
@@ -127,7 +142,7 @@ void run_program(command const& c) {
   lamina::sweep_report report = lamina::make_report("Layer contributions: task " + s.task, list,
                                                     std::move(results), s.layers, options);
   report.notes = notes;
-  write_report(c.out, report);
+  write_report(out, report);
   print_report(report);
   std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - start;
   std::printf("%s. Report: %s/report.html\n", progress_line::seconds_text(seconds.count()).c_str(),

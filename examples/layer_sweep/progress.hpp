@@ -18,7 +18,8 @@ namespace layer_sweep {
 class progress_line {
  public:
   /// title  what the line starts with
-  /// total  items; a plain line is printed for about every tenth of them
+  /// total  items; a plain line is printed for about every tenth of them, and not within
+  ///        two seconds of another
   progress_line(std::string title, lamina::index_t total)
       : title_(std::move(title)), total_(total), terminal_(::isatty(STDERR_FILENO) == 1) {}
 
@@ -35,8 +36,9 @@ class progress_line {
       if (!last && seconds < next_seconds_) return;
       next_seconds_ = seconds + 0.1;
     } else {
-      if (!last && finished * 10 < next_tenth_ * total_) return;
+      if (!last && (finished * 10 < next_tenth_ * total_ || seconds < next_seconds_)) return;
       next_tenth_ = finished * 10 / (total_ > 0 ? total_ : 1) + 1;
+      next_seconds_ = seconds + 2;
     }
     std::string line = title_ + " " + std::to_string(finished) + "/" + std::to_string(total_);
     if (!what.empty()) line += "  " + what;
@@ -89,7 +91,7 @@ class progress_line {
   lamina::index_t total_;
   bool terminal_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  double next_seconds_ = 0;
+  double next_seconds_ = 0;  // earliest time of the next line
   lamina::index_t next_tenth_ = 1;
   bool open_ = false;
   std::mutex lock_;
