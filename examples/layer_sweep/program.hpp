@@ -72,9 +72,10 @@ inline double base_score_error(lamina::sweep_results const& results) {
   return largest;
 }
 
+/// What a reader has to know besides the numbers.
 inline std::vector<std::string> report_notes(lamina::sweep_results const& results) {
-  double frozen = 0, unmoved = 0;
   index_t runs = 0;
+  double frozen = 0, unmoved = 0;
   for (lamina::run_result const& run : results.runs) {
     for (lamina::named_number const& extra : run.extras) {
       if (extra.name == frozen_moved) {
@@ -84,16 +85,17 @@ inline std::vector<std::string> report_notes(lamina::sweep_results const& result
       if (extra.name == selected_unmoved) unmoved += extra.value;
     }
   }
-  std::vector<std::string> notes;
-  notes.push_back(lamina::detail::join("Checked bit by bit after each of the ", runs,
-                                       " training runs: frozen tensors that changed: ", frozen,
-                                       "; selected tensors that did not move: ", unmoved, "."));
-  for (auto const& bases : results.scores(results.variant_of(lamina::variant_kind::base))) {
-    double const s = bases[0];
-    if (s >= 0.3 && s <= 0.7) continue;
-    notes.push_back(lamina::detail::join(
-        "Warning: S_base is ", s,
-        ", outside 0.3 to 0.7, where a task is too hard or too easy for C to say much."));
+  std::vector<std::string> notes{
+      "Checked bit by bit after each of the " + std::to_string(runs) +
+      " training runs: frozen tensors that changed: " + lamina::exact_text(frozen) +
+      "; selected tensors that did not move: " + lamina::exact_text(unmoved) + "."};
+  for (auto const& base : results.scores(results.variant_of(lamina::variant_kind::base))) {
+    if (base[0] >= 0.3 && base[0] <= 0.7) continue;
+    char score[16];
+    std::snprintf(score, sizeof score, "%.3f", base[0]);
+    notes.push_back(std::string("Warning: S_base is ") + score +
+                    ", outside 0.3 to 0.7, where a task is too hard or too easy for C to say "
+                    "much.");
   }
   return notes;
 }

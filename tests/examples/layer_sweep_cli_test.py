@@ -4,6 +4,8 @@
 import csv
 import json
 import pathlib
+import resource
+import signal
 import tempfile
 import unittest
 
@@ -17,10 +19,11 @@ class Directory(unittest.TestCase):
         self.directory = pathlib.Path(holder.name)
         self.out = self.directory / "out"
 
-    def refused(self, expected, *arguments):
-        """Exit status 2, nothing but one line on the error stream, which says `expected`."""
-        result = run(*arguments)
-        lines = [line for line in result.stderr.splitlines() if not line.startswith("run ")]
+    def refused(self, expected, *arguments, **options):
+        """Exit status 2 and, but for progress, one line on the error stream: `expected` in it."""
+        result = run(*arguments, **options)
+        lines = [line for line in result.stderr.splitlines()
+                 if not line.startswith(("run ", "pretraining "))]
         self.assertEqual(result.returncode, 2, result.stderr)
         self.assertEqual(len(lines), 1, result.stderr)
         self.assertTrue(lines[0].startswith("layer_sweep: "), lines[0])
@@ -87,6 +90,14 @@ class Arguments(Directory):
         self.assertEqual(file.read_text(), "mine")
 
 
+    def test_a_disk_that_is_full_leaves_no_half_file(self):
+        limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+                         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)))
+        self.refused("File too large", *TINY, "--out", self.out, preexec_fn=limit)
+        self.assertEqual(sorted(path.name for path in self.out.iterdir()),
+                         [".lock", "journal.txt"])
+
+
 class Reports(Directory):
     def sweep(self, *arguments):
         result = run(*TINY, "--out", self.out, *arguments)
@@ -133,6 +144,13 @@ class Reports(Directory):
             for made in row["runs"]:
                 if row["kind"] != "base":
                     self.assertEqual(made["extras"]["frozen tensors changed"], 0)
+
+    def test_training_that_breaks_the_model_is_reported_without_contributions(self):
+        result = self.sweep("--learning-rate", "1", "--steps", "40", "--pretraining-steps", "100")
+        self.assertIn("expected a positive gain of full training", result.stdout)
+        self.assertIn("Warning: S_base is 0.0", result.stdout)
+        self.assertFalse(self.profile()["measurable"])
+        self.assertTrue(all(row["contribution"] is None for row in self.profile()["variants"]))
 
     def test_threads_change_no_byte(self):
         self.sweep("--threads", "1")

@@ -10,10 +10,10 @@ TINY = ("--layers 2 --steps 2 --pretraining-steps 20 --evaluation-prompts 20 --s
 REPORTS = ["profile.csv", "profile.json", "profile.svg", "report.html", "report.md"]
 
 
-def run(*arguments):
+def run(*arguments, **options):
     """The finished process; output as text."""
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True,
-                          check=False)
+                          check=False, **options)
 
 
 def start(*arguments):
