@@ -66,8 +66,13 @@ inline void print_report(lamina::sweep_report const& report) {
     }
   }
   lamina::contribution_profile const& profile = report.profile;
-  std::printf("\nS_base %.3f, S_full %.3f, gain %.3f; C = (S - S_base) / (S_full - S_base)\n",
-              profile.scale.base_score(), profile.scale.full_score(), profile.scale.gain());
+  auto const full = report.results.variant_of(lamina::variant_kind::full);
+  auto const& full_training = variants[static_cast<std::size_t>(full)];
+  std::printf(
+      "\nC = (S - S_base) / (S_full - S_base) with S_base %.3f and S_full %.3f (%s;\n"
+      "learning rate %.3g, %lld steps)\n",
+      profile.scale.base_score(), profile.scale.full_score(), full_training.trained.c_str(),
+      full_training.learning_rate, static_cast<long long>(full_training.steps));
   if (!profile.measurable()) {
     std::printf("No contribution is given: %s.\n", profile.scale.refusal().c_str());
   } else if (profile.best.layer >= 0) {

@@ -79,19 +79,17 @@ class variant_list {
     lamina::layer_set const best = lamina::top_layers(profile, 1);
     add_selection("top:" + k, top);
     add_full("boost top:" + k, lamina::variant_kind::selection,
-             "layers " + lamina::to_text(top) + " at twice the learning rate",
-             lamina::boost(top, 2));
-    add_full("boost all", lamina::variant_kind::control, "every layer at twice the learning rate",
+             "all, " + lamina::to_text(top) + " at twice the rate", lamina::boost(top, 2));
+    add_full("boost all", lamina::variant_kind::control, "all, every layer at twice the rate",
              lamina::boost(lamina::all_layers(n), 2));
-    std::string const shuffled = "rewards shuffled inside each group";
     add({.name = "shuffled best",
          .kind = lamina::variant_kind::control,
-         .trained = lamina::to_text(best),
-         .learning_rate = s.layer_learning_rate,
-         .notes = shuffled},
+         .trained = lamina::to_text(best) + ", shuffled rewards",
+         .learning_rate = s.layer_learning_rate},
         lamina::plan_backward(n, best));
-    add_full("shuffled full", lamina::variant_kind::control, shuffled, {});
-    for (training& row : rows_) row.shuffled = row.variant.notes == shuffled;
+    rows_.back().shuffled = true;
+    add_full("shuffled full", lamina::variant_kind::control, "all, shuffled rewards", {});
+    rows_.back().shuffled = true;
   }
 
   std::vector<training> const& rows() const { return rows_; }
@@ -144,13 +142,12 @@ class variant_list {
          .learning_rate = learning_rate},
         lamina::plan_backward(settings_.layers, lamina::single_layer(layer)));
   }
-  void add_full(std::string const& name, lamina::variant_kind kind, std::string const& notes,
+  void add_full(std::string const& name, lamina::variant_kind kind, std::string trained,
                 lamina::layer_rates const& rates) {
     add({.name = name,
          .kind = kind,
-         .trained = everything,
-         .learning_rate = settings_.learning_rate,
-         .notes = notes},
+         .trained = std::move(trained),
+         .learning_rate = settings_.learning_rate},
         lamina::plan_full(settings_.layers), rates);
   }
 
