@@ -56,7 +56,7 @@ def files(root):
             return sorted({p for p in paths if p and os.path.isfile(os.path.join(root, p))})
     found = []
     for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if not f.startswith("build") and f != "__pycache__"]
+        folders[:] = [f for f in folders if not f.startswith(("build", ".git", "__pycache__"))]
         found += [os.path.relpath(os.path.join(folder, name), root) for name in names]
     return sorted(found)
 
