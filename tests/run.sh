@@ -63,7 +63,7 @@ say "testing"
 tested=0
 "${runner[@]}" ctest --preset "$preset" -j "$(nproc)" >"$build/test.log" 2>&1 || tested=$?
 if ((tested != 0)); then
-  cat "$build/test.log" >&2
+  grep -vE '^ +Start +[0-9]+: | Passed +[0-9.]+ sec$' "$build/test.log" >&2
 else
   sed -n '/tests passed/,$p' "$build/test.log"
 fi
