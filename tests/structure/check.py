@@ -7,6 +7,7 @@ check.py --self-test  plants one offence against every rule and checks that it i
 """
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ WITHOUT_COMMENTS = (".json", ".csv", ".svg", ".html", ".png", ".bin", "LICENSE")
 
 def files(root):
     """Paths of the tree relative to its root: what git tracks or would track, if it is there."""
-    if os.path.exists(os.path.join(root, ".git")):
+    if shutil.which("git") and os.path.exists(os.path.join(root, ".git")):
         listed = subprocess.run(
             ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             capture_output=True, text=True)
