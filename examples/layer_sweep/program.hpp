@@ -47,17 +47,17 @@ class output_directory {
   lamina::append_log lock_;
 };
 
-/// Mean gain of every layer over the base: what top-k is chosen by, also where C is refused.
-inline std::vector<double> layer_gains(lamina::sweep_results const& results, index_t layers) {
-  std::vector<double> gains;
+/// Mean score of every layer: what top-k is chosen by, also where C is refused.
+inline std::vector<double> layer_scores(lamina::sweep_results const& results, index_t layers) {
+  std::vector<double> means;
   for (index_t layer = 0; layer < layers; ++layer) {
     auto const scores =
         results.scores(results.variant_named(std::string("layer:") + std::to_string(layer)));
     double total = 0;
     for (auto const& seeds : scores) total += lamina::mean(seeds);
-    gains.push_back(total / static_cast<double>(scores.size()));
+    means.push_back(total / static_cast<double>(scores.size()));
   }
-  return gains;
+  return means;
 }
 
 /// Standard error of a base's score: that of its evaluation, where scores are sampled.
@@ -134,7 +134,7 @@ void run_program(command const& c) {
     progress_line progress("run", variants.run_count());
     auto first = sweep.run(variants, journal, key, progress);
     if (!variants.chooses()) return first;
-    variants.choose(layer_gains(first, s.layers));
+    variants.choose(layer_scores(first, s.layers));
     return sweep.run(variants, journal, key, progress);
   }();
 

@@ -70,7 +70,7 @@ class variant_list {
 
   /// Adds what depends on the measured profile; to be called once.
   ///
-  /// profile  [layers]  C of every layer, or the gains S - S_base: only their order matters
+  /// profile  [layers]  C or mean score of every layer: only their order matters
   void choose(std::vector<double> const& profile) {
     settings const& s = settings_;
     index_t const n = s.layers;

@@ -303,6 +303,21 @@ TEST_CASE("non-finite log-probs are counted, left out and get gradient 0") {
   for (std::size_t t = 0; t < dirty.size(); ++t) CHECK(dirty[t] == (t < 3 ? 0.0 : clean[t]));
 }
 
+TEST_CASE("a coefficient too large for float is counted and becomes 0") {
+  auto batch = random_batch<float>(21, 6);
+  batch.mask.assign(batch.mask.size(), 1);
+  batch.denominators = denominators_of(batch.view());
+  batch.log_probs = batch.old_log_probs;
+  batch.denominators.ranks = 1000000;
+  batch.advantages.assign(batch.advantages.size(), 1.0f);
+  batch.advantages[0] = 3e38f;
+  std::vector<float> gradient;
+  auto const result = loss_of(basic_grpo<token_mean>{}, batch, gradient);
+  CHECK(result.metrics.nonfinite_tokens == batch.offsets[1]);
+  CHECK(batch.offsets[1] > 0);
+  for (float d : gradient) CHECK(std::isfinite(d));
+}
+
 TEST_CASE("the gradient may overwrite the log-probs") {
   auto batch = random_batch<double>(9, 5);
   std::vector<double> apart;

@@ -76,14 +76,11 @@ struct policy_gradient {
     if constexpr (reads_rollout_log_probs) rho = correction.weight(old_log_prob - rollout_log_prob);
     kl_value divergence{};
     if (kl.active()) divergence = kl.at(log_prob - reference_log_prob);
-    double const bounded = log_ratio > log_ratio_limit    ? log_ratio_limit
-                           : log_ratio < -log_ratio_limit ? -log_ratio_limit
-                                                          : log_ratio;
     token_loss loss{.policy = weight * rho * term.value,
                     .kl = weight * kl.weight() * divergence.value,
                     .d_log_prob = weight * (rho * term.slope + kl.weight() * divergence.slope),
                     .kl_estimate = divergence.value,
-                    .ratio = std::exp(bounded),
+                    .ratio = std::exp(bounded_log_ratio(log_ratio)),
                     .clipped = term.clipped};
     loss.finite = is_finite(log_prob) && is_finite(log_ratio) && is_finite(loss.policy) &&
                   is_finite(loss.kl) && is_finite(loss.d_log_prob);
@@ -164,18 +161,16 @@ index_t check_policy_batch(char const* function, Estimator const& estimator,
     }
   }
   index_t const tokens = batch.token_count();
-  auto const per_token = [&](char const* name, index_t size, bool needed, bool optional) {
-    if (optional && size == 0) return;
+  auto const per_token = [&](char const* name, index_t size, bool needed) {
     if (needed && size != tokens) {
       throw_shape_error(function, ": batch.", name, " has ", size, " entries, the batch has ",
                         tokens, " tokens");
     }
   };
-  per_token("mask", batch.mask.size, true, true);
-  per_token("old_log_probs", batch.old_log_probs.size, Estimator::reads_old_log_probs, false);
-  per_token("reference_log_probs", batch.reference_log_probs.size, estimator.kl.active(), false);
-  per_token("rollout_log_probs", batch.rollout_log_probs.size, Estimator::reads_rollout_log_probs,
-            false);
+  per_token("mask", batch.mask.size, !batch.mask.empty());
+  per_token("old_log_probs", batch.old_log_probs.size, Estimator::reads_old_log_probs);
+  per_token("reference_log_probs", batch.reference_log_probs.size, estimator.kl.active());
+  per_token("rollout_log_probs", batch.rollout_log_probs.size, Estimator::reads_rollout_log_probs);
   index_t const sequences = batch.sequence_count();
   bool const by_sequence = batch.advantages.size == sequences && batch.token_advantages.empty();
   bool const by_token = batch.token_advantages.size == tokens && batch.advantages.empty();
@@ -216,10 +211,16 @@ LAMINA_HOST_DEVICE inline token_loss token_loss_of(Estimator const& estimator,
                             batch.advantage(sequence, token), weight);
 }
 
-// A token's coefficient as the host gets it: 0 where the term is not finite.
+// Whether a token's term is finite, also in the type its coefficient is handed out in.
+template <real T>
+LAMINA_HOST_DEVICE inline bool is_usable(token_loss const& loss) {
+  return loss.finite && is_finite(static_cast<T>(loss.d_log_prob));
+}
+
+// A token's coefficient as the host gets it: 0 where the term is not usable.
 template <real T>
 LAMINA_HOST_DEVICE inline T coefficient_of(token_loss const& loss) {
-  return loss.finite ? static_cast<T>(loss.d_log_prob) : T(0);
+  return is_usable<T>(loss) ? static_cast<T>(loss.d_log_prob) : T(0);
 }
 
 // Loss, metrics and coefficients from log-probs, in token order: the one place where tokens add up.
@@ -243,7 +244,7 @@ policy_result reduce_policy_loss(Estimator const& estimator, vector_view<T const
       T const log_prob = log_probs[t];
       token_loss const loss = token_loss_of(estimator, batch, log_prob, i, t, weight);
       d_log_probs[t] = coefficient_of<T>(loss);
-      if (!loss.finite) {
+      if (!is_usable<T>(loss)) {
         ++metrics.nonfinite_tokens;
         continue;
       }

@@ -13,6 +13,13 @@ LAMINA_NAMESPACE_BEGIN
 /// Beyond this many nats a log ratio carries no gradient and its exponential is not formed.
 inline constexpr double log_ratio_limit = 20.0;
 
+/// A log ratio cut to [-log_ratio_limit, log_ratio_limit]; NaN stays NaN.
+LAMINA_HOST_DEVICE constexpr double bounded_log_ratio(double log_ratio) noexcept {
+  return log_ratio > log_ratio_limit    ? log_ratio_limit
+         : log_ratio < -log_ratio_limit ? -log_ratio_limit
+                                        : log_ratio;
+}
+
 /// Which bound cut the gradient of a token.
 enum class clip_side : signed char { low = -1, none = 0, high = 1 };
 
@@ -47,10 +54,7 @@ struct ppo_clip {
   LAMINA_HOST_DEVICE surrogate_term term(double log_ratio, double advantage) const noexcept {
     if (advantage == 0) return {};
     bool const beyond = log_ratio > log_ratio_limit || log_ratio < -log_ratio_limit;
-    double const bounded = log_ratio > log_ratio_limit    ? log_ratio_limit
-                           : log_ratio < -log_ratio_limit ? -log_ratio_limit
-                                                          : log_ratio;
-    double const ratio = std::exp(bounded);
+    double const ratio = std::exp(bounded_log_ratio(log_ratio));
     if (advantage > 0 && ratio > 1 + clip_high) {
       return {-(1 + clip_high) * advantage, 0, clip_side::high};
     }
