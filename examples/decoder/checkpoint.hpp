@@ -40,6 +40,15 @@ std::vector<std::vector<std::string>> checkpoint_lines(transformer<Backend> cons
        "norm_epsilon=" + lamina::exact_text(s.norm_epsilon), integer("tied_head", s.tied_head),
        integer("qkv_bias", s.qkv_bias), integer("qk_norm", s.qk_norm),
        "settings=" + std::string(fingerprint)}};
+  if (rope_scaling const& rope = s.rope; rope.kind != rope_kind::none) {
+    std::vector<std::string> line{"rope_scaling"};
+    for (double const value :
+         {static_cast<double>(rope.kind), rope.factor, rope.original_length, rope.slow, rope.fast,
+          rope.whole_pairs ? 1.0 : 0.0, rope.magnitude}) {
+      line.push_back(lamina::exact_text(value));
+    }
+    lines.push_back(std::move(line));
+  }
   for (index_t layer = lamina::outside_layers; layer < model.layer_count(); ++layer) {
     for (auto const& parameter : model.block(layer).parameters()) {
       lines.push_back({std::string(parameter.name), integer("elements", parameter.weight.size)});

@@ -2,13 +2,12 @@
 // The shape of a decoder of the Llama, Qwen2 and Qwen3 family.
 #pragma once
 
+#include "examples/decoder/rope_scaling.hpp"
 #include "lamina/core/error.hpp"
 #include "lamina/core/scalar.hpp"
 #include "lamina/layers/layer_set.hpp"
 
 namespace decoder {
-
-using lamina::index_t;
 
 /// What the weights look like. Llama: as it stands; Qwen2: qkv_bias; Qwen3: qk_norm.
 ///
@@ -29,6 +28,7 @@ struct config {
   bool tied_head = false;
   bool qkv_bias = false;
   bool qk_norm = false;
+  rope_scaling rope{};
 
   constexpr index_t query_width() const { return head_count * head_width; }
   constexpr index_t key_width() const { return kv_head_count * head_width; }
@@ -62,13 +62,22 @@ inline void check(config const& shape) {
     lamina::throw_config_error("decoder::config: head_width is ", shape.head_width,
                                ", expected an even number (rotary pairs)");
   }
-  if (!lamina::is_finite(shape.rope_theta) || shape.rope_theta <= 0) {
-    lamina::throw_config_error("decoder::config: rope_theta is ", shape.rope_theta,
-                               ", expected a finite number > 0");
-  }
-  if (!lamina::is_finite(shape.norm_epsilon) || shape.norm_epsilon <= 0) {
-    lamina::throw_config_error("decoder::config: norm_epsilon is ", shape.norm_epsilon,
-                               ", expected a finite number > 0");
+  auto const positive = [](char const* field, double value) {
+    if (!lamina::is_finite(value) || value <= 0) {
+      lamina::throw_config_error("decoder::config: ", field, " is ", value,
+                                 ", expected a finite number > 0");
+    }
+  };
+  positive("rope_theta", shape.rope_theta);
+  positive("norm_epsilon", shape.norm_epsilon);
+  positive("rope.factor", shape.rope.factor);
+  positive("rope.original_length", shape.rope.original_length);
+  positive("rope.slow", shape.rope.slow);
+  positive("rope.fast", shape.rope.fast);
+  positive("rope.magnitude", shape.rope.magnitude);
+  if (shape.rope.slow >= shape.rope.fast) {
+    lamina::throw_config_error("decoder::config: rope.slow is ", shape.rope.slow,
+                               ", expected less than rope.fast = ", shape.rope.fast);
   }
 }
 

@@ -10,22 +10,22 @@
 
 namespace decoder {
 
-/// cosine[p, i], sine[p, i] of p theta^(-2 i / head_width): one row of the rotary table.
-/// Source: Su et al. 2021, "RoFormer", eq. 15.
+/// cosine[p, i], sine[p, i] of p rope_frequency(i), times rope.magnitude: one row of the rotary
+/// table.
 template <real T>
 struct rotary_table {
-  double theta;
+  config const* shape;
   matrix_view<T> cosine;
   matrix_view<T> sine;
 
   template <lane_group Lanes>
   void operator()(Lanes lanes, index_t position) const {
-    index_t const half = cosine.cols;
-    lamina::for_each_element(lanes, 0, half, [=, this](index_t i) {
-      double const frequency = std::pow(theta, -static_cast<double>(i) / static_cast<double>(half));
-      double const angle = static_cast<double>(position) * frequency;
-      cosine(position, i) = static_cast<T>(std::cos(angle));
-      sine(position, i) = static_cast<T>(std::sin(angle));
+    rope_scaling const& rope = shape->rope;
+    lamina::for_each_element(lanes, 0, cosine.cols, [=, this](index_t i) {
+      double const angle = static_cast<double>(position) *
+                           rope_frequency(rope, shape->rope_theta, shape->head_width, i);
+      cosine(position, i) = static_cast<T>(rope.magnitude * std::cos(angle));
+      sine(position, i) = static_cast<T>(rope.magnitude * std::sin(angle));
     });
   }
 };

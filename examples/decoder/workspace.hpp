@@ -104,8 +104,7 @@ class rotary_cache {
     memory_.reset(backend, 2 * position_count * half);
     cosine_ = memory_.take(position_count, half);
     sine_ = memory_.take(position_count, half);
-    backend.executor().run(position_count,
-                           rotary_table<scalar_type>{shape.rope_theta, cosine_, sine_});
+    backend.executor().run(position_count, rotary_table<scalar_type>{&shape, cosine_, sine_});
   }
   matrix_view<scalar_type const> cosine() const { return cosine_; }
   matrix_view<scalar_type const> sine() const { return sine_; }
