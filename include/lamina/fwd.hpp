@@ -16,6 +16,10 @@ struct bf16;
 struct f16;
 
 /// What a tensor does in a transformer. A bias has the role of the weight it belongs to.
+///
+/// attention_qkv and mlp_gate_up are fused projections: one tensor that does the work of several
+/// roles, so that none of these alone can be trained in it. attention_qkv also stands for a key and
+/// value projection in one.
 enum class parameter_role : std::uint8_t {
   embedding,
   attention_norm,
@@ -32,10 +36,13 @@ enum class parameter_role : std::uint8_t {
   final_norm,
   head,
   other,
+  attention_qkv,
+  mlp_gate_up,
+  mlp_router,
 };
 
 /// Number of roles.
-inline constexpr index_t parameter_role_count = 15;
+inline constexpr index_t parameter_role_count = 18;
 
 /// The layer index of a parameter that belongs to no decoder layer.
 inline constexpr index_t outside_layers = -1;

@@ -21,6 +21,7 @@
 #include "lamina/layers/backward_plan.hpp"
 #include "lamina/layers/layer_rates.hpp"
 #include "lamina/layers/layer_set.hpp"
+#include "lamina/layers/parameter_selection.hpp"
 #include "lamina/layers/role_set.hpp"
 #include "lamina/layers/selection_text.hpp"
 #include "lamina/layers/selector.hpp"

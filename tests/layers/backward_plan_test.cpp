@@ -92,6 +92,41 @@ TEST_CASE("plan_backward: roles narrow the tensors of selected layers only") {
   CHECK(plan.trained_roles() == mlp_roles);
 }
 
+TEST_CASE("plan_backward: a parameter_selection gives every layer roles of its own") {
+  constexpr backward_plan plan =
+      plan_backward(6, parameter_selection(6)
+                           .add(single_layer(2), mlp_roles)
+                           .add(single_layer(4), roles(parameter_role::attention_output))
+                           .add_outside(roles(parameter_role::final_norm)));
+  static_assert(plan.layers() == (single_layer(2) | single_layer(4)) && plan.stop_layer() == 2);
+  static_assert(plan.trained_roles(2) == mlp_roles && plan.trained_roles(3).empty());
+  static_assert(plan.trained_roles() == (mlp_roles | roles(parameter_role::attention_output)));
+  static_assert(plan.weight_gradient(2, parameter_role::mlp_up));
+  static_assert(!plan.weight_gradient(4, parameter_role::mlp_up));
+  static_assert(plan.weight_gradient(4, parameter_role::attention_output));
+  static_assert(!plan.weight_gradient(2, parameter_role::attention_output));
+  static_assert(plan.trains_final_norm() && !plan.trains_head());
+  check_against_first_principles(plan);
+  CHECK(plan.trained_roles(outside_layers).empty());
+  CHECK_THROWS_WITH_AS(plan_backward(5, parameter_selection(6).add(single_layer(1))),
+                       "plan_backward: the selection is of 6 layers, the model has 5",
+                       config_error);
+  CHECK_THROWS_WITH_AS(plan_backward(6, parameter_selection(6)),
+                       "plan_backward: the selection is empty, expected at least one role of the "
+                       "layers 0..5, or embeddings, final_norm or head",
+                       selection_error);
+}
+
+TEST_CASE("plan_backward: whole layers and a selection of all their roles are one plan") {
+  for (index_t layer = 0; layer < 5; ++layer) {
+    CHECK(plan_backward(5, single_layer(layer), {.head = true}).selection() ==
+          plan_backward(5, parameter_selection(5)
+                               .add(single_layer(layer))
+                               .add_outside(roles(parameter_role::head)))
+              .selection());
+  }
+}
+
 TEST_CASE("plan_backward: training only the head enters no layer") {
   constexpr backward_plan plan = plan_backward(12, no_layers(), {.head = true});
   static_assert(plan.stop_layer() == 12 && plan.frozen_prefix() == 12);

@@ -3,14 +3,14 @@
 // gradients flow, which weights are differentiated, where to stop.
 #pragma once
 
-#include "lamina/layers/layer_set.hpp"
-#include "lamina/layers/role_set.hpp"
+#include "lamina/layers/parameter_selection.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
 /// What is trained besides whole decoder layers.
 struct plan_options {
-  /// Tensors trained inside the selected layers.
+  /// Tensors trained inside the selected layers, the same in each; a parameter_selection says it
+  /// layer by layer.
   role_set trained_roles = layer_roles;
   bool embeddings = false;
   bool final_norm = false;
@@ -25,21 +25,40 @@ struct plan_options {
 /// own weight gradients but hands nothing further down.
 class backward_plan {
  public:
-  constexpr backward_plan(index_t layer_count, layer_set layers, plan_options options) noexcept
-      : layer_count_(layer_count), layers_(layers), options_(options) {}
+  /// Any selection, an empty one too; plan_backward is the door that checks.
+  constexpr explicit backward_plan(parameter_selection const& selection) noexcept
+      : selection_(selection) {}
 
-  constexpr index_t layer_count() const noexcept { return layer_count_; }
-  constexpr layer_set const& layers() const noexcept { return layers_; }
-  constexpr role_set trained_roles() const noexcept { return options_.trained_roles; }
-  constexpr bool trains_embeddings() const noexcept { return options_.embeddings; }
-  constexpr bool trains_final_norm() const noexcept { return options_.final_norm; }
-  constexpr bool trains_head() const noexcept { return options_.head; }
+  constexpr index_t layer_count() const noexcept { return selection_.layer_count(); }
+  /// What is trained, by layer and role.
+  constexpr parameter_selection const& selection() const noexcept { return selection_; }
+  /// The layers with at least one trained role.
+  constexpr layer_set const& layers() const noexcept { return selection_.layers(); }
+  /// The roles trained in a layer.
+  constexpr role_set trained_roles(index_t layer) const noexcept {
+    return in_range(layer) ? selection_.roles(layer) : role_set{};
+  }
+  /// The roles trained in at least one layer.
+  constexpr role_set trained_roles() const noexcept {
+    role_set all;
+    for (index_t const layer : layers()) all = all | selection_.roles(layer);
+    return all;
+  }
+  constexpr bool trains_embeddings() const noexcept {
+    return selection_.contains(outside_layers, parameter_role::embedding);
+  }
+  constexpr bool trains_final_norm() const noexcept {
+    return selection_.contains(outside_layers, parameter_role::final_norm);
+  }
+  constexpr bool trains_head() const noexcept {
+    return selection_.contains(outside_layers, parameter_role::head);
+  }
 
   /// The lowest layer the backward pass enters: 0 when embeddings are trained, else the lowest
   /// selected layer, else layer_count() (only final norm or head are trained).
   constexpr index_t stop_layer() const noexcept {
-    if (options_.embeddings) return 0;
-    return layers_.empty() ? layer_count_ : layers_.lowest();
+    if (trains_embeddings()) return 0;
+    return layers().empty() ? layer_count() : layers().lowest();
   }
   /// Number of layers [0, frozen_prefix()) whose output no step of this plan can change; 0 when
   /// embeddings are trained.
@@ -52,34 +71,22 @@ class backward_plan {
   /// Whether the gradient with respect to this layer's input is computed.
   constexpr bool activation_gradient(index_t layer) const noexcept {
     if (!in_range(layer)) return false;
-    return options_.embeddings || layer > stop_layer();
+    return trains_embeddings() || layer > stop_layer();
   }
   /// Whether any weight gradient of this layer is computed.
-  constexpr bool weight_gradient(index_t layer) const noexcept {
-    return in_range(layer) && layers_.contains(layer);
-  }
+  constexpr bool weight_gradient(index_t layer) const noexcept { return layers().contains(layer); }
   /// Whether the tensor with this role in this layer is trained. For tensors outside every layer
   /// pass layer = outside_layers.
   constexpr bool weight_gradient(index_t layer, parameter_role role) const noexcept {
-    if (layer == outside_layers) {
-      switch (role) {
-        case parameter_role::embedding: return options_.embeddings;
-        case parameter_role::final_norm: return options_.final_norm;
-        case parameter_role::head: return options_.head;
-        default: return false;
-      }
-    }
-    return weight_gradient(layer) && options_.trained_roles.contains(role);
+    return selection_.contains(layer, role);
   }
 
  private:
   constexpr bool in_range(index_t layer) const noexcept {
-    return layer >= 0 && layer < layer_count_;
+    return layer >= 0 && layer < layer_count();
   }
 
-  index_t layer_count_;
-  layer_set layers_;
-  plan_options options_;
+  parameter_selection selection_;
 };
 
 /// The backward plan of a model with `layer_count` decoder layers that trains `layers`.
@@ -105,7 +112,29 @@ constexpr backward_plan plan_backward(index_t layer_count, layer_set const& laye
     throw_selection_error(
         "plan_backward: layers are selected but trained_roles holds no role of a layer");
   }
-  return {layer_count, layers, options};
+  parameter_selection selection(layer_count);
+  selection.add(layers, options.trained_roles);
+  if (options.embeddings) selection.add_outside(roles(parameter_role::embedding));
+  if (options.final_norm) selection.add_outside(roles(parameter_role::final_norm));
+  if (options.head) selection.add_outside(roles(parameter_role::head));
+  return backward_plan(selection);
+}
+
+/// The backward plan that trains what `selection` selects, each layer with its own roles.
+///
+/// Throws config_error if the selection is of another layer count, and selection_error if it is
+/// empty.
+constexpr backward_plan plan_backward(index_t layer_count, parameter_selection const& selection) {
+  if (selection.layer_count() != layer_count) {
+    throw_config_error("plan_backward: the selection is of ", selection.layer_count(),
+                       " layers, the model has ", layer_count);
+  }
+  if (selection.empty()) {
+    throw_selection_error(
+        "plan_backward: the selection is empty, expected at least one role of the layers 0..",
+        layer_count - 1, ", or embeddings, final_norm or head");
+  }
+  return backward_plan(selection);
 }
 
 /// The plan of full-parameter training: every layer, embeddings, final norm and head.

@@ -32,15 +32,18 @@ constexpr role_set roles(Roles... role) noexcept {
   return {((std::uint32_t{1} << static_cast<unsigned>(role)) | ... | std::uint32_t{0})};
 }
 
-/// Everything on the attention branch of a layer: its norm, projections and query/key norms.
-inline constexpr role_set attention_roles =
-    roles(parameter_role::attention_norm, parameter_role::attention_query,
-          parameter_role::attention_key, parameter_role::attention_value,
-          parameter_role::attention_output, parameter_role::query_norm, parameter_role::key_norm);
+/// Everything on the attention branch of a layer: its norm, projections (fused or
+/// not) and query/key norms.
+inline constexpr role_set attention_roles = roles(
+    parameter_role::attention_norm, parameter_role::attention_query, parameter_role::attention_key,
+    parameter_role::attention_value, parameter_role::attention_output, parameter_role::query_norm,
+    parameter_role::key_norm, parameter_role::attention_qkv);
 
-/// Everything on the feed-forward branch of a layer: its norm and projections.
-inline constexpr role_set mlp_roles = roles(parameter_role::mlp_norm, parameter_role::mlp_gate,
-                                            parameter_role::mlp_up, parameter_role::mlp_down);
+/// Everything on the feed-forward branch of a layer: its norm, projections (fused or not)
+/// and the router of a mixture of experts.
+inline constexpr role_set mlp_roles =
+    roles(parameter_role::mlp_norm, parameter_role::mlp_gate, parameter_role::mlp_up,
+          parameter_role::mlp_down, parameter_role::mlp_gate_up, parameter_role::mlp_router);
 
 /// Norms inside a layer.
 inline constexpr role_set norm_roles =
@@ -49,5 +52,9 @@ inline constexpr role_set norm_roles =
 
 /// Every tensor of a layer, `other` included.
 inline constexpr role_set layer_roles = attention_roles | mlp_roles | roles(parameter_role::other);
+
+/// What lies outside the layers and can be trained.
+inline constexpr role_set outer_roles =
+    roles(parameter_role::embedding, parameter_role::final_norm, parameter_role::head);
 
 LAMINA_NAMESPACE_END
