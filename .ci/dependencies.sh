@@ -5,8 +5,8 @@
 set -euo pipefail
 
 declare -A needed=(
-  [build]="g++ cmake ninja-build libeigen3-dev libcli11-dev"
-  [tests]="doctest-dev nlohmann-json3-dev libbenchmark-dev python3"
+  [build]="g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev"
+  [tests]="doctest-dev libbenchmark-dev python3"
   [clang]="clang"
 )
 # Tests of these libraries are skipped where they cannot be had.

@@ -17,6 +17,8 @@
 #include "lamina/core/view.hpp"
 #include "lamina/fwd.hpp"
 #include "lamina/io/atomic_file.hpp"
+#include "lamina/io/mapped_file.hpp"
+#include "lamina/io/raw_tensor.hpp"
 #include "lamina/io/record.hpp"
 #include "lamina/layers/backward_plan.hpp"
 #include "lamina/layers/layer_rates.hpp"

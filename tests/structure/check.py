@@ -34,6 +34,7 @@ COSTLY = {"functional", "iostream", "random", "ranges", "filesystem", "format", 
 FOREIGN = {
     "Eigen/": "include/lamina/backend/eigen.hpp",
     "cblas": "include/lamina/backend/gemm_cblas.hpp",
+    "nlohmann/": "include/lamina/io/json.hpp",
     "oneapi/": "include/lamina/backend/gemm_onednn.hpp",
 }
 UNTESTED_HEADERS = {"config.hpp", "fwd.hpp", "lamina.hpp"}
@@ -43,7 +44,7 @@ TOP_LEVEL = {
     ".clang-tidy", ".editorconfig", ".gitignore",
 }
 CODE = (".hpp", ".cpp", ".cuh", ".cu", ".py", ".sh", ".cmake", "CMakeLists.txt", ".ci/run")
-WITHOUT_COMMENTS = (".json", ".csv", ".svg", ".html", ".png", ".bin", "LICENSE")
+WITHOUT_COMMENTS = (".json", ".csv", ".svg", ".html", ".png", ".bin", ".safetensors", "LICENSE")
 
 
 def files(root):

@@ -36,8 +36,20 @@ TRAPS = """\
 """ + "".join(f"#define {name} @{name}_is_a_macro_elsewhere@\n" for name in TAKEN)
 
 
-def public_headers(root):
+def headers_apart(root):
+    """The umbrella, the adapters of foreign libraries, and what includes one of those."""
     apart = set(check.FOREIGN.values()) | {UMBRELLA}
+    while True:
+        names = "|".join(re.escape(p[len("include/"):]) for p in apart)
+        more = {p for p in check.headers(root) if p not in apart and
+                any(re.match(f'#include "({names})"', line) for line in check.lines(root, p))}
+        if not more:
+            return apart
+        apart |= more
+
+
+def public_headers(root):
+    apart = headers_apart(root)
     return [p[len("include/"):] for p in check.headers(root)
             if p.endswith(".hpp") and p not in apart and "/detail/" not in p]
 

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The safetensors format: reading memory-mapped files, whole or in shards, with every field of the
+// header checked; writing them tensor by tensor, whole or not at all.
+// Source: huggingface/safetensors, README.md, "Format".
+#pragma once
+
+#include <algorithm>
+#include <map>
+
+#include "lamina/io/json.hpp"
+#include "lamina/io/mapped_file.hpp"
+#include "lamina/io/raw_tensor.hpp"
+
+LAMINA_NAMESPACE_BEGIN
+
+/// Free text that a file carries beside its tensors.
+using safetensors_metadata = std::map<std::string, std::string>;
+
+/// Most bytes of a header.
+/// Source: huggingface/safetensors, safetensors/src/tensor.rs, `MAX_HEADER_SIZE`.
+inline constexpr index_t safetensors_header_limit = 100'000'000;
+
+namespace detail {
+
+// What one file holds; tensors in the order of their bytes.
+struct safetensors_content {
+  std::vector<raw_tensor> tensors;
+  safetensors_metadata metadata;
+};
+
+inline dtype safetensors_dtype(json_view const& field) {
+  for (dtype_traits const& known : dtypes) {
+    if (known.name == field.text()) return known.type;
+  }
+  throw_format_error(field.where(), " is \"", field.text().substr(0, 100),
+                     "\", expected a type of the format such as F32, F16 or BF16");
+}
+
+inline raw_tensor safetensors_tensor(std::string const& name, json_view const& entry,
+                                     std::string_view data) {
+  for (auto const& [field, value] : entry.object()) {
+    if (field != "dtype" && field != "shape" && field != "data_offsets") {
+      throw_format_error(entry.where(), " has the field \"", field.substr(0, 100),
+                         "\", expected dtype, shape and data_offsets");
+    }
+  }
+  raw_tensor tensor{name, safetensors_dtype(entry.at("dtype")), {}, {}};
+  json_view const shape = entry.at("shape");
+  for (index_t d = 0; d < static_cast<index_t>(shape.array().size()); ++d) {
+    tensor.shape.push_back(shape.at(d).integer(0));
+  }
+  json_view const offsets = entry.at("data_offsets");
+  if (offsets.array().size() != 2) {
+    throw_format_error(offsets.where(), " has ", offsets.array().size(), " elements, expected 2");
+  }
+  index_t const data_size = static_cast<index_t>(data.size());
+  index_t const begin = offsets.at(index_t{0}).integer(0, data_size);
+  index_t const end = offsets.at(1).integer(begin, data_size);
+  index_t const count = element_count(tensor.shape);
+  index_t bit_count = 0;
+  bool const possible =
+      count >= 0 && !__builtin_mul_overflow(count, traits_of(tensor.type).bit_count, &bit_count) &&
+      bit_count % 8 == 0;
+  if (!possible || bit_count / 8 != end - begin) {
+    throw_format_error(offsets.where(), " spans ", end - begin, " bytes, expected ",
+                       possible ? std::to_string(bit_count / 8) : "a size that its shape can have",
+                       " by its shape and type");
+  }
+  tensor.bytes =
+      data.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+  return tensor;
+}
+
+// Checks everything that can be checked. Tensors refer to `file`.
+inline safetensors_content parse_safetensors(std::string_view file, std::string_view source) {
+  std::uint64_t header_size = 0;
+  if (file.size() < sizeof header_size) {
+    throw_format_error("safetensors: '", source, "' has ", file.size(),
+                       " bytes, expected at least 8 for the size of the header at byte 0");
+  }
+  std::memcpy(&header_size, file.data(), sizeof header_size);
+  std::uint64_t const limit =
+      (std::min)(static_cast<std::uint64_t>(safetensors_header_limit), file.size() - 8);
+  if (header_size > limit) {
+    throw_format_error("safetensors: '", source, "': the size of the header at byte 0 is ",
+                       header_size, ", expected at most ", limit,
+                       limit == static_cast<std::uint64_t>(safetensors_header_limit)
+                           ? ", the limit of the format"
+                           : ", what is left of the file");
+  }
+  std::string_view const text = file.substr(8, header_size);
+  std::string_view const data = file.substr(8 + header_size);
+  if (!text.starts_with('{')) {
+    throw_format_error("safetensors: '", source, "': the header at byte 8 does not begin with {");
+  }
+  nlohmann::json const document = parse_json(text, source);
+  json_view const header(document, source);
+  safetensors_content content;
+  for (auto const& [name, value] : header.object()) {
+    json_view const entry = header.at(name);
+    if (name == "__metadata__") {
+      for (auto const& [key, text_of_key] : entry.object()) {
+        content.metadata.emplace(key, entry.at(key).text());
+      }
+    } else {
+      content.tensors.push_back(safetensors_tensor(name, entry, data));
+    }
+  }
+  // Every byte of the file belongs to one tensor.
+  std::ranges::sort(content.tensors, [](raw_tensor const& a, raw_tensor const& b) {
+    return std::pair(a.bytes.data(), a.bytes.size()) < std::pair(b.bytes.data(), b.bytes.size());
+  });
+  char const* expected = data.data();
+  auto const offset_of = [&data](char const* place) { return index_t{place - data.data()}; };
+  for (raw_tensor const& tensor : content.tensors) {
+    if (tensor.bytes.data() != expected) {
+      throw_format_error("safetensors: '", source, "': ", tensor.name, " begins at byte ",
+                         offset_of(tensor.bytes.data()), " of the data, expected ",
+                         offset_of(expected), ": tensors ",
+                         tensor.bytes.data() < expected ? "overlap" : "leave a hole");
+    }
+    expected += tensor.bytes.size();
+  }
+  if (expected != data.data() + data.size()) {
+    throw_format_error("safetensors: '", source, "' has ", data.size(), " bytes of data, expected ",
+                       offset_of(expected), " by its header");
+  }
+  return content;
+}
+
+}  // namespace detail
+
+/// Tensors of a safetensors file, of the shards of a model, or of bytes in memory.
+///
+///   lamina::safetensors_file const file("SmolLM2-135M");
+///   file.read("model.norm.weight", lamina::vector_view<float>(norm));
+///
+/// Files are mapped: what is not read costs no memory, and copies of the bytes are the caller's.
+class safetensors_file {
+ public:
+  /// path  a .safetensors file; a model.safetensors.index.json; or a directory that holds a
+  ///       model.safetensors or, failing that, the index of its shards
+  ///
+  /// Throws io_error if a file cannot be read, and format_error naming the file, the byte or the
+  /// tensor, the value and what was expected, if a header or the index is not what it should be.
+  explicit safetensors_file(std::string const& path) : source_(path) {
+    struct ::stat status {};
+    if (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
+      source_ = path + "/model.safetensors";
+      if (::access(source_.c_str(), F_OK) != 0) source_ += ".index.json";
+    }
+    if (source_.ends_with(".json")) {
+      open_shards();
+    } else {
+      mapped_file const& file = files_.emplace_back(source_);
+      adopt(detail::parse_safetensors(file.bytes(), source_));
+    }
+  }
+
+  /// Tensors of bytes that the caller keeps; `source` is what errors call them.
+  static safetensors_file from_bytes(std::string_view bytes, std::string source) {
+    safetensors_file result;
+    result.source_ = std::move(source);
+    result.adopt(detail::parse_safetensors(bytes, result.source_));
+    return result;
+  }
+
+  /// The file that was read; of a sharded model, its index.
+  std::string const& source() const noexcept { return source_; }
+  /// All tensors, sorted by name. Their bytes stay where they are while this object or one it was
+  /// moved to lives.
+  std::vector<raw_tensor> const& tensors() const noexcept { return tensors_; }
+  /// The file's `__metadata__`; of a sharded model, that of its shards together, the first of
+  /// equal keys.
+  safetensors_metadata const& metadata() const noexcept { return metadata_; }
+
+  /// The tensor of that name, or null.
+  raw_tensor const* find(std::string_view name) const noexcept {
+    auto const place = std::ranges::lower_bound(tensors_, name, {}, &raw_tensor::name);
+    return place != tensors_.end() && place->name == name ? &*place : nullptr;
+  }
+  /// The tensor of that name. Throws format_error if there is none.
+  raw_tensor const& at(std::string_view name) const {
+    raw_tensor const* const tensor = find(name);
+    if (tensor == nullptr) {
+      throw_format_error("safetensors: '", source_, "' has no tensor ", name, " among its ",
+                         tensors_.size());
+    }
+    return *tensor;
+  }
+  /// Copies a tensor's elements as copy_values does. Throws format_error if there is no such tensor
+  /// or its type is none lamina computes with, shape_error if `values` has another size.
+  template <storage_scalar T>
+  void read(std::string_view name, vector_view<T> values) const {
+    ::lamina::copy_values(at(name), values, source_);
+  }
+
+ private:
+  safetensors_file() = default;
+
+  void adopt(detail::safetensors_content content) {
+    std::ranges::move(content.tensors, std::back_inserter(tensors_));
+    std::ranges::sort(tensors_, {}, &raw_tensor::name);
+    metadata_.merge(content.metadata);
+  }
+
+  // The index says which shard has which tensor; tensors it does not name are not of the model.
+  void open_shards() {
+    nlohmann::json const document = parse_json(read_file(source_), source_);
+    json_view const map = json_view(document, source_).at("weight_map");
+    std::map<std::string, std::vector<std::string>> names_of;
+    for (auto const& [name, shard] : map.object()) {
+      std::string const& file_name = map.at(name).text();
+      if (file_name.empty() || file_name.find('/') != std::string::npos) {
+        throw_format_error(map.at(name).where(), " is \"", file_name.substr(0, 100),
+                           "\", expected the name of a file beside the index");
+      }
+      names_of[file_name].push_back(name);
+    }
+    for (auto const& [file_name, names] : names_of) {
+      mapped_file const& file =
+          files_.emplace_back(detail::parent_directory(source_) + "/" + file_name);
+      detail::safetensors_content content = detail::parse_safetensors(file.bytes(), file.path());
+      std::ranges::sort(content.tensors, {}, &raw_tensor::name);
+      std::erase_if(content.tensors, [&names = names](raw_tensor const& tensor) {
+        return !std::ranges::binary_search(names, tensor.name);
+      });
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        if (i == content.tensors.size() || content.tensors[i].name != names[i]) {
+          throw_format_error("safetensors: '", source_, "': ", names[i], " is not in ", file_name,
+                             ", where the weight_map has it");
+        }
+      }
+      adopt(std::move(content));
+    }
+  }
+
+  std::string source_;
+  std::vector<mapped_file> files_;
+  std::vector<raw_tensor> tensors_;
+  safetensors_metadata metadata_;
+};
+
+LAMINA_NAMESPACE_END
