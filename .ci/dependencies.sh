@@ -5,7 +5,7 @@
 set -euo pipefail
 
 declare -A needed=(
-  [build]="g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev"
+  [build]="g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev libutf8proc-dev"
   [tests]="doctest-dev libbenchmark-dev python3"
   [clang]="clang"
 )
