@@ -81,4 +81,13 @@ inline void check(config const& shape) {
   }
 }
 
+/// The same for a shape that a file states: throws format_error that names the file as well.
+inline void check_in_file(config const& shape, std::string_view file) {
+  try {
+    check(shape);
+  } catch (lamina::config_error const& error) {
+    lamina::throw_format_error("'", file, "': ", error.what());
+  }
+}
+
 }  // namespace decoder

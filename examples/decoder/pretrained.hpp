@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Models as others publish them: opened and checked whole, then read into a transformer.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+
+#include "examples/decoder/gguf_model.hpp"
+#include "examples/decoder/transformer.hpp"
+#include "lamina/io/mapped_file.hpp"
+#include "lamina/io/record.hpp"
+
+namespace decoder {
+
+/// A model in files: its shape and its weights, which stay in the files until load() reads them.
+class pretrained {
+ public:
+  /// path  a GGUF file
+  ///
+  /// Throws io_error if a file cannot be read; format_error naming the file and what is wrong if it
+  /// is not what it should be, if the model is not a Llama, Qwen2 or Qwen3, or if a tensor is
+  /// missing, there without need, or of another shape than the model's.
+  explicit pretrained(std::string const& path) : path_(path), file_(path) {
+    gguf_.emplace(file_.bytes(), path);
+    shape_ = gguf_config(*gguf_);
+    interleaved_heads_ = has_interleaved_heads(*gguf_);
+    for (stored_tensor const& tensor : gguf_->tensors()) {
+      if (tensor.name != "rope_freqs.weight") stored_.push_back(&tensor);
+    }
+    match_all();
+  }
+
+  config const& shape() const { return shape_; }
+  std::string const& path() const { return path_; }
+  /// The metadata of a GGUF file.
+  gguf const& metadata() const { return *gguf_; }
+
+  /// Text that differs where the shape or a weight differs: the last part of the path, the size of
+  /// the weights and a hash. Reads all of them.
+  std::string identity() const {
+    std::string lines;
+    index_t bytes = 0;
+    for (stored_tensor const* tensor : matched_) {
+      lines += lamina::encode_record({std::string(tensor->name),
+                                      std::string(format_of(tensor->type).name),
+                                      lamina::hex_text(lamina::fnv1a_64(tensor->bytes))});
+      bytes += static_cast<index_t>(tensor->bytes.size());
+    }
+    return lamina::detail::join(std::string_view(path_).substr(path_.find_last_of('/') + 1), ", ",
+                                matched_.size(), " tensors, ", bytes, " bytes, fnv1a ",
+                                lamina::hex_text(lamina::fnv1a_64(lines)));
+  }
+
+  /// Reads the weights into a model of this shape. Throws config_error for another shape.
+  template <lamina::tensor_backend Backend>
+  void load(transformer<Backend>& model) const {
+    if (!(model.shape() == shape_)) {
+      lamina::throw_config_error("decoder::pretrained: the model has another shape than '", path_,
+                                 "'");
+    }
+    auto next = matched_.begin();
+    for (index_t layer = lamina::outside_layers; layer < shape_.layer_count; ++layer) {
+      for (auto const& parameter : model.block(layer).parameters()) {
+        read(**next++, parameter.role, parameter.weight);
+      }
+    }
+  }
+
+ private:
+  // Finds every tensor of the model among those stored, in the model's order; nothing may be left.
+  void match_all() {
+    std::sort(stored_.begin(), stored_.end(), by_name);
+    for (tensor_spec const& spec : outer_tensor_specs(shape_)) match(spec, "");
+    auto const specs = layer_tensor_specs(shape_);
+    for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
+      std::string const prefix = "model.layers." + std::to_string(layer) + ".";
+      for (tensor_spec const& spec : specs) match(spec, prefix);
+    }
+    if (matched_.size() == stored_.size()) return;
+    auto used = matched_;
+    std::sort(used.begin(), used.end(), by_name);
+    for (stored_tensor const* tensor : stored_) {
+      if (std::binary_search(used.begin(), used.end(), tensor, by_name)) continue;
+      lamina::throw_format_error("decoder::pretrained: '", path_, "' has tensor '", tensor->name,
+                                 "', which this model does not have");
+    }
+  }
+  void match(tensor_spec const& spec, std::string const& prefix) {
+    if (spec.rows == 0) return;
+    std::string const name = gguf_name(prefix + spec.name);
+    stored_tensor const wanted{.name = name};
+    auto const found = std::lower_bound(stored_.begin(), stored_.end(), &wanted, by_name);
+    if (found == stored_.end() || (*found)->name != name) {
+      lamina::throw_format_error("decoder::pretrained: '", path_, "' has no tensor '", name, "'");
+    }
+    std::vector<index_t> expected{spec.cols};
+    if (spec.decays()) expected.insert(expected.begin(), spec.rows);
+    if ((*found)->shape != expected) {
+      lamina::throw_format_error("decoder::pretrained: '", path_, "' has tensor '", name,
+                                 "' of shape ", text((*found)->shape), ", expected ",
+                                 text(expected));
+    }
+    matched_.push_back(*found);
+  }
+
+  template <class T>
+  void read(stored_tensor const& tensor, lamina::parameter_role role, vector_view<T> values) const {
+    bool const query = role == lamina::parameter_role::attention_query;
+    if (!interleaved_heads_ || !(query || role == lamina::parameter_role::attention_key)) {
+      decode_stored(tensor.type, tensor.bytes.data(), values);
+      return;
+    }
+    index_t const rows = query ? shape_.query_width() : shape_.key_width();
+    index_t const cols = values.size / rows, half = shape_.head_width / 2;
+    index_t const row_bytes = static_cast<index_t>(tensor.bytes.size()) / rows;
+    for (index_t row = 0; row < rows; ++row) {
+      index_t const in_head = row % shape_.head_width;
+      index_t const from = row - in_head + 2 * (in_head % half) + in_head / half;
+      decode_stored(tensor.type, tensor.bytes.data() + from * row_bytes,
+                    vector_view<T>{values.data + row * cols, cols});
+    }
+  }
+
+  static bool by_name(stored_tensor const* a, stored_tensor const* b) { return a->name < b->name; }
+  static std::string text(std::vector<index_t> const& shape) {
+    std::string result = "[";
+    for (index_t const size : shape) {
+      if (result.size() > 1) result += ", ";
+      result += std::to_string(size);
+    }
+    return result + "]";
+  }
+
+  std::string path_;
+  lamina::mapped_file file_;
+  std::optional<gguf> gguf_;
+  config shape_;
+  bool interleaved_heads_ = false;
+  std::vector<stored_tensor const*> stored_;   // by name
+  std::vector<stored_tensor const*> matched_;  // in the order of the model's parameters
+};
+
+/// A model with the weights of a file. Throws what the constructors throw.
+template <lamina::tensor_backend Backend>
+transformer<Backend> load_pretrained(Backend backend, pretrained const& source) {
+  transformer<Backend> model(std::move(backend), source.shape());
+  source.load(model);
+  return model;
+}
+
+}  // namespace decoder
