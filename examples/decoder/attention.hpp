@@ -155,7 +155,7 @@ struct attention {
   matrix_view<T> log_sums;
   matrix_view<T> scratch;
 
-  static index_t scratch_size(config const& shape, index_t longest) {
+  static constexpr index_t scratch_size(config const& shape, index_t longest) {
     return (shape.head_width + 1) * padded(longest);
   }
 
@@ -203,7 +203,7 @@ struct attention_backward {
   matrix_view<T> d_qkv;
   matrix_view<T> scratch;
 
-  static index_t scratch_size(config const& shape, index_t longest) {
+  static constexpr index_t scratch_size(config const& shape, index_t longest) {
     return (2 * shape.head_width + 2) * padded(longest);
   }
 
