@@ -26,6 +26,7 @@
 #include "lamina/layers/layer_set.hpp"
 #include "lamina/layers/memory_plan.hpp"
 #include "lamina/layers/memory_plan_text.hpp"
+#include "lamina/layers/parameter_name.hpp"
 #include "lamina/layers/parameter_selection.hpp"
 #include "lamina/layers/role_set.hpp"
 #include "lamina/layers/selection_text.hpp"
