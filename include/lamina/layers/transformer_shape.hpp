@@ -57,14 +57,22 @@ struct transformer_shape {
       default: return matrix_elements(role);
     }
   }
+  /// Parameters with one of these roles: of one layer, or outside the layers.
+  constexpr index_t role_parameters(role_set wanted) const noexcept {
+    index_t count = 0;
+    for (index_t r = 0; r < parameter_role_count; ++r) {
+      auto const role = static_cast<parameter_role>(r);
+      if (wanted.contains(role)) count += role_parameters(role);
+    }
+    return count;
+  }
   /// Parameters of one layer, or of what lies outside the layers (outside_layers).
   constexpr index_t parameters_of(index_t layer) const noexcept {
-    return sum_of_roles(layer, [](parameter_role) { return true; });
+    return role_parameters(layer == outside_layers ? outer_roles : layer_roles);
   }
   /// Parameters of one layer, or outside the layers, that the plan trains.
   constexpr index_t trained_parameters_of(index_t layer, backward_plan const& plan) const noexcept {
-    return sum_of_roles(layer,
-                        [&](parameter_role role) { return plan.weight_gradient(layer, role); });
+    return role_parameters(plan.selection().roles(layer));
   }
   /// Parameters of the whole model.
   constexpr index_t parameter_count() const noexcept {
@@ -80,18 +88,6 @@ struct transformer_shape {
   }
 
   friend constexpr bool operator==(transformer_shape const&, transformer_shape const&) = default;
-
- private:
-  template <class Wanted>
-  constexpr index_t sum_of_roles(index_t layer, Wanted const& wanted) const noexcept {
-    index_t count = 0;
-    for (index_t r = 0; r < parameter_role_count; ++r) {
-      auto const role = static_cast<parameter_role>(r);
-      if (outer_roles.contains(role) == (layer == outside_layers) && wanted(role))
-        count += role_parameters(role);
-    }
-    return count;
-  }
 };
 
 LAMINA_NAMESPACE_END
