@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# Installs what is missing for the purposes named: dependencies.sh build|tests|clang ...
+# Installs what is missing for the purposes named: dependencies.sh build|tests|clang|fuzz ...
 # With apt as root or through sudo; elsewhere it says what is needed and goes on.
 set -euo pipefail
 
@@ -8,9 +8,10 @@ declare -A needed=(
   [build]="g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev libutf8proc-dev"
   [tests]="doctest-dev libbenchmark-dev python3"
   [clang]="clang"
+  [fuzz]="clang libclang-rt-14-dev"
 )
 # Tests of these libraries are skipped where they cannot be had.
-declare -A optional=([build]="" [tests]="libopenblas-dev libdnnl-dev" [clang]="")
+declare -A optional=([build]="" [tests]="libopenblas-dev libdnnl-dev" [clang]="" [fuzz]="")
 
 missing_of() {
   local package

@@ -5,11 +5,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/../.ci/common.sh"
 
 usage() {
   cat <<'TEXT'
-usage: tests/run.sh [--asan | --tsan | --compiler gcc|clang] [--keep-going]
+usage: tests/run.sh [--asan | --tsan | --compiler gcc|clang | --fuzz [RUNS]] [--keep-going]
 
   --asan          under AddressSanitizer and UndefinedBehaviorSanitizer
   --tsan          the threaded tests under ThreadSanitizer
   --compiler C    gcc (the default) or clang
+  --fuzz RUNS     instead of the tests, RUNS inputs (100000) for every target in tests/fuzz
   --keep-going    test what can be built even if something does not compile
 TEXT
 }
@@ -17,6 +18,7 @@ TEXT
 preset=gcc
 purposes=(build tests)
 keep_going=()
+runs=
 while (($#)); do
   case $1 in
     --asan) preset=asan-ubsan ;;
@@ -31,6 +33,13 @@ while (($#)); do
           ;;
       esac
       shift
+      ;;
+    --fuzz)
+      preset=fuzz purposes+=(fuzz) runs=100000
+      if [[ ${2-} =~ ^[0-9]+$ ]]; then
+        runs=$2
+        shift
+      fi
       ;;
     --keep-going) keep_going=(-- -k 0) ;;
     --help | -h)
@@ -55,6 +64,29 @@ say "building $build"
 built=0
 watched "$build/build.log" cmake --build --preset "$preset" "${keep_going[@]}" || built=$?
 if ((built != 0 && ${#keep_going[@]} == 0)); then exit "$built"; fi
+
+# New inputs that reach new code stay below build/, beside the inputs of crashes.
+fuzz() {
+  local source name failed=0
+  for source in tests/fuzz/*_fuzz.cpp; do
+    name=$(basename "$source" _fuzz.cpp)
+    mkdir -p "$build/found/$name"
+    say "fuzzing $name"
+    if "$build/tests/fuzz/${name}_fuzz" -runs="$runs" -max_len=4096 -print_final_stats=1 \
+      -artifact_prefix="$build/$name." "$build/found/$name" "tests/fuzz/corpus/$name" \
+      >"$build/$name.log" 2>&1; then
+      sed -nE 's/^stat::(number_of_executed_units|average_exec_per_sec): +/  \1 /p' "$build/$name.log"
+    else
+      failed=1
+      tail -n 60 "$build/$name.log" >&2
+    fi
+  done
+  return "$failed"
+}
+if [[ $preset == fuzz ]]; then
+  fuzz
+  exit
+fi
 
 # ThreadSanitizer needs addresses where it expects them; some kernels spread them too far.
 runner=()

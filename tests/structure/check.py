@@ -123,11 +123,12 @@ def rule_mirror(root):
 
 def rule_spdx(root):
     """Every file that can hold a comment names the licence in its first lines, but for results,
-    which are kept as the programs wrote them."""
+    which are kept as the programs wrote them, and inputs of fuzz targets."""
     tag = "SPDX-License-" + "Identifier: Apache-2.0 WITH LLVM-exception"
     return [f"{path}: no SPDX line" for path in files(root)
             if not path.endswith(WITHOUT_COMMENTS)
             and (not path.startswith("docs/results/") or path.endswith("README.md"))
+            and not path.startswith("tests/fuzz/corpus/")
             and not any(tag in line for line in lines(root, path)[:3])]
 
 
