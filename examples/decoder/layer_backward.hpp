@@ -3,11 +3,33 @@
 #pragma once
 
 #include "examples/decoder/layer_forward.hpp"
-#include "lamina/layers/layer_needs.hpp"
+#include "lamina/layers/backward_plan.hpp"
 
 namespace decoder {
 
-using lamina::layer_needs;
+/// How far the backward pass goes inside a layer. Each step implies the ones above it; a stop layer
+/// ends after the last tensor it trains.
+struct layer_needs {
+  bool mlp_inner;        // through down_proj, to the gate and up projections
+  bool mlp_input;        // through them, to the norm
+  bool middle;           // through the mlp norm, to the attention branch
+  bool attention_inner;  // through o_proj and the attention, to the query, key, value heads
+  bool attention_input;  // through their projections, to the norm
+  bool input;            // through the attention norm, to the layer below
+
+  layer_needs(lamina::backward_plan const& plan, index_t layer) {
+    using role = parameter_role;
+    auto const trains = [&](auto... r) { return (plan.weight_gradient(layer, r) || ...); };
+    input = plan.activation_gradient(layer);
+    attention_input = input || trains(role::attention_norm);
+    attention_inner =
+        attention_input || trains(role::attention_query, role::attention_key, role::attention_value,
+                                  role::query_norm, role::key_norm);
+    middle = attention_inner || trains(role::attention_output);
+    mlp_input = middle || trains(role::mlp_norm);
+    mlp_inner = mlp_input || trains(role::mlp_gate, role::mlp_up);
+  }
+};
 
 /// Gradients of activations, reused by every layer.
 template <class T>
@@ -23,7 +45,7 @@ struct activation_gradients {
   static activation_gradients lay_out(Backend const& backend, arena<Backend>& memory,
                                       config const& shape, index_t tokens) {
     index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
-    memory.reset(backend, tokens * activation_sizes(shape).gradients);
+    memory.reset(backend, tokens * (2 * d + shape.qkv_width() + q + 3 * f));
     activation_gradients g;
     g.stream = memory.take(tokens, d);
     g.branch = memory.take(tokens, d);

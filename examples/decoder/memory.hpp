@@ -23,24 +23,29 @@ constexpr lamina::transformer_shape transformer_shape(config const& shape) {
           .qk_norm = shape.qk_norm};
 }
 
-/// Numbers that activations take, all in the model's scalar type. A layer that keeps anything keeps
-/// everything.
+/// Numbers that activations take, all in the model's scalar type.
 ///
 /// longest  tokens of the longest sequence, which decides the scratch; 0 to leave it out
 constexpr lamina::host_activations activation_sizes(config const& shape, index_t longest = 0) {
   index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
-  // Normalised inputs, heads, attention output, gate and up, their product.
-  index_t const working = 2 * d + shape.qkv_width() + q + 3 * f;
-  // Residual streams with their inverse norms, log-sums of the attention, heads before their norm.
-  index_t const kept =
-      2 * d + 2 + shape.head_count +
-      (shape.qk_norm ? q + shape.key_width() + shape.head_count + shape.kv_head_count : 0);
+  index_t const qkv = shape.qkv_width(), heads = shape.head_count;
+  index_t const head_norm = shape.qk_norm ? q + shape.key_width() + heads + shape.kv_head_count : 0;
+  // The two branches of a layer share their memory.
+  index_t const branch = qkv + q > 3 * f ? qkv + q : 3 * f;
   index_t const rotary = longest * shape.head_width;
   index_t const attention_scratch =
       attention_worker_count * attention_backward<float>::scratch_size(shape, longest);
-  return {.saved = working + kept,
-          .working = working,
-          .gradients = working,
+  return {.saved = {.mlp_inner = 2 * f,
+                    .mlp_input = d + 1,
+                    .attention_inner = qkv + heads + head_norm,
+                    .attention_input = d + 1,
+                    .down = f,
+                    .gate_up = d,
+                    .output = q,
+                    .qkv = d},
+          .working = d + branch,
+          .gradients = 2 * d + branch,
+          .gradients_in_working = true,
           .outside = d,
           .outside_logit_row = 2 * d + 1,
           .scratch = rotary + attention_scratch,

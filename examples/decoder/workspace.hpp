@@ -2,7 +2,7 @@
 // Memory that steps reuse: it grows to the largest step seen and is then never allocated again.
 #pragma once
 
-#include "examples/decoder/memory.hpp"
+#include "examples/decoder/config.hpp"
 #include "examples/decoder/rotary.hpp"
 #include "lamina/backend/backend.hpp"
 
@@ -67,8 +67,9 @@ struct layer_activations {
                                    config const& shape, index_t tokens, bool keep) {
     index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
     index_t const qk = q + shape.key_width(), heads = shape.head_count + shape.kv_head_count;
-    lamina::host_activations const sizes = activation_sizes(shape);
-    memory.reset(backend, tokens * (keep ? sizes.saved : sizes.working));
+    index_t const working = 2 * d + shape.qkv_width() + q + 3 * f;
+    index_t const kept = 2 * d + 2 + shape.head_count + (shape.qk_norm ? qk + heads : 0);
+    memory.reset(backend, tokens * (working + (keep ? kept : 0)));
     layer_activations a;
     a.attention_input = memory.take(tokens, d);
     a.qkv = memory.take(tokens, shape.qkv_width());

@@ -38,3 +38,26 @@ TEST_CASE("layer_needs: layers above the stop layer hand everything down, layers
   auto const embeddings = plan_backward(3, single_layer(1), {.embeddings = true});
   CHECK(layer_needs(embeddings, 0).input);
 }
+
+TEST_CASE("layer_needs: inputs are needed where the weights they meet are trained") {
+  using role = parameter_role;
+  auto const needs = [](role_set trained) {
+    return layer_needs(plan_backward(3, single_layer(1), {.trained_roles = trained}), 1);
+  };
+  layer_needs const value = needs(roles(role::attention_value));
+  CHECK((value.qkv && !value.output && !value.gate_up && !value.down));
+  layer_needs const up = needs(roles(role::mlp_up));
+  CHECK((up.gate_up && !up.qkv && !up.output && !up.down));
+  layer_needs const all = needs(layer_roles);
+  CHECK((all.qkv && all.output && all.gate_up && all.down));
+}
+
+TEST_CASE("layer_needs: a forward pass covers the backward passes that need no more") {
+  auto const needs = [](role_set trained) {
+    return layer_needs(plan_backward(3, single_layer(1), {.trained_roles = trained}), 1);
+  };
+  CHECK(needs(layer_roles).covers(needs(mlp_roles)));
+  CHECK(needs(layer_roles).covers(layer_needs()));
+  CHECK_FALSE(needs(mlp_roles).covers(needs(attention_roles)));
+  CHECK_FALSE(needs(layer_roles).covers(layer_needs(plan_backward(3, single_layer(0)), 1)));
+}

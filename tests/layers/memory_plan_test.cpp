@@ -31,12 +31,18 @@ constexpr transformer_shape small{.layer_count = 3,
                                   .vocab = 7};
 // 10 (8 + 2 x 4) + 8 x 10 + 3 x 10 x 12, two norms.
 constexpr index_t small_layer = 160 + 80 + 360 + 20;
-constexpr host_activations small_host{.saved = 100,
-                                      .saved_statistics = 3,
-                                      .qkv_input = 10,
-                                      .output_input = 8,
-                                      .gate_up_input = 11,
-                                      .down_input = 12,
+// Powers of two, so that a sum shows its terms.
+constexpr host_activations small_host{.saved = {.mlp_inner = 1,
+                                                .mlp_input = 2,
+                                                .middle = 4,
+                                                .attention_inner = 8,
+                                                .attention_input = 16,
+                                                .input = 32,
+                                                .down = 64,
+                                                .gate_up = 128,
+                                                .output = 256,
+                                                .qkv = 512},
+                                      .saved_statistics = {.attention_inner = 3},
                                       .working = 50,
                                       .gradients = 60,
                                       .outside = 10,
@@ -114,8 +120,9 @@ TEST_CASE("memory_plan: every line of a small model by hand") {
   static_assert(m.gradients == 4 * small_layer && m.moments == 8 * small_layer);
   static_assert(m.masters == 0 && m.reference == 0 && m.prefix_cache == 0);
   static_assert(m.weight_sync == 4 * small_layer);
-  // Layer 1 saves its inputs too, layer 2 what activation gradients need; 10 tokens.
-  static_assert(m.saved_activations == 10 * 4 * (100 + 3 + 10 + 8 + 11 + 12 + 100 + 3));
+  // Layer 1 hands nothing down but trains everything, layer 2 the other way round; 10 tokens.
+  static_assert(m.saved_activations == 10 * 4 * (1 + 2 + 4 + 8 + 16 + 64 + 128 + 256 + 512 + 3) +
+                                           10 * 4 * (1 + 2 + 4 + 8 + 16 + 32 + 3));
   static_assert(m.working_activations == 4 * (10 * (10 + 50) + 6 * 20 + 1000));
   static_assert(m.logits == 4 * 6 * 7);
   static_assert(m.activation_gradients == 4 * 10 * 60);
@@ -131,7 +138,7 @@ TEST_CASE("memory_plan: numbers narrower than the optimizer's have masters") {
   CHECK(m.moments == 8 * small_layer);
   CHECK(m.masters == 4 * small_layer);
   // Statistics stay in FP32.
-  CHECK(m.saved_activations == 10 * (2 * (100 + 41 + 100) + 4 * (3 + 3)));
+  CHECK(m.saved_activations == 10 * (2 * (991 + 63) + 4 * (3 + 3)));
   memory_plan const sgd = plan_memory(small, plan, small_step, small_host, {.moment_count = 1});
   CHECK(sgd.moments == 4 * small_layer);
 }
@@ -143,12 +150,12 @@ TEST_CASE("memory_plan: only what the trained roles need is kept and differentia
   };
   memory_plan const down = planned(roles(parameter_role::mlp_down));
   CHECK(down.trained_parameter_count == 120);
-  CHECK(down.saved_activations == 10 * 4 * (100 + 3 + 12));
+  CHECK(down.saved_activations == 10 * 4 * 64);
   memory_plan const attention = planned(attention_roles);
   CHECK(attention.trained_parameter_count == 160 + 80 + 10);
-  CHECK(attention.saved_activations == 10 * 4 * (100 + 3 + 10 + 8));
+  CHECK(attention.saved_activations == 10 * 4 * (1 + 2 + 4 + 8 + 16 + 256 + 512 + 3));
   memory_plan const gate = planned(roles(parameter_role::mlp_gate));
-  CHECK(gate.saved_activations == 10 * 4 * (100 + 3 + 11));
+  CHECK(gate.saved_activations == 10 * 4 * (1 + 128));
 }
 
 TEST_CASE("memory_plan: biases and head norms count, a tied head does not") {
@@ -180,15 +187,16 @@ TEST_CASE("memory_plan: a prefix cache holds the whole batch, a reference what i
   CHECK(plan_memory(small, plan_backward(3, single_layer(0)), step, small_host).prefix_cache == 0);
 }
 
-TEST_CASE("memory_plan: nothing is discarded when every layer saves and no pass is forward only") {
-  step_shape step = small_step;
-  auto const working = [&] {
-    return plan_memory(small, plan_full(3), step, small_host).working_activations;
+TEST_CASE("memory_plan: gradients of activations may lie where the forward pass worked") {
+  auto const step = [](host_activations const& host) {
+    return plan_memory(small, plan_full(3), small_step, host).step();
   };
-  index_t const without = working();
-  CHECK(without == 4 * (10 * 10 + 6 * 20 + 1000));
-  step.old_policy = true;
-  CHECK(working() == without + 4 * 10 * 50);
+  host_activations host = small_host;
+  index_t const apart = step(host);
+  host.gradients_in_working = true;
+  CHECK(apart - step(host) == 4 * 10 * 50);
+  host.working = 75;
+  CHECK(apart - step(host) == 4 * 10 * 50 - 4 * 10 * 15);
 }
 
 TEST_CASE("memory_plan: sampling and training share memory unless the host keeps both") {

@@ -24,23 +24,39 @@ struct number_formats {
 inline constexpr number_formats bf16_formats{
     .weight = 2, .gradient = 2, .activation = 2, .logit = 2, .prefix = 2};
 
-/// What a host allocates for activations, in numbers a token. Inputs of linear maps stand apart: a
-/// lean host keeps them only where the weights that they meet are trained.
+/// Numbers a token that a layer saves where the member of layer_needs with the same name is set.
+struct saved_activations {
+  index_t mlp_inner = 0;
+  index_t mlp_input = 0;
+  index_t middle = 0;
+  index_t attention_inner = 0;
+  index_t attention_input = 0;
+  index_t input = 0;
+  index_t down = 0;
+  index_t gate_up = 0;
+  index_t output = 0;
+  index_t qkv = 0;
+
+  constexpr index_t total(layer_needs const& needs) const noexcept {
+    return needs.mlp_inner * mlp_inner + needs.mlp_input * mlp_input + needs.middle * middle +
+           needs.attention_inner * attention_inner + needs.attention_input * attention_input +
+           needs.input * input + needs.down * down + needs.gate_up * gate_up +
+           needs.output * output + needs.qkv * qkv;
+  }
+};
+
+/// What a host allocates for activations, in numbers a token.
 struct host_activations {
-  /// In each layer from the stop layer up, whatever is trained.
-  index_t saved = 0;
-  /// The same, in FP32 whatever the format: log-sums of attention, inverse norms.
-  index_t saved_statistics = 0;
-  /// Further, where query, key or value weights are trained; where attention output, gate or up,
-  /// or down weights are.
-  index_t qkv_input = 0;
-  index_t output_input = 0;
-  index_t gate_up_input = 0;
-  index_t down_input = 0;
-  /// Of the layers that keep nothing, shared by all of them.
+  /// In the activation format.
+  saved_activations saved{};
+  /// In FP32 whatever the format: log-sums of attention, inverse norms.
+  saved_activations saved_statistics{};
+  /// Of a layer's forward pass, shared by all layers that do not save them.
   index_t working = 0;
   /// Gradients of activations, shared by all layers.
   index_t gradients = 0;
+  /// Whether these two share their memory.
+  bool gradients_in_working = false;
   /// Outside the layers: a token, and a logit row besides its logits.
   index_t outside = 0;
   index_t outside_logit_row = 0;
@@ -50,16 +66,19 @@ struct host_activations {
   bool phases_overlap = false;
 };
 
-/// A host that saves what gradients need and recomputes nothing: two residual streams, heads,
-/// attention output and its log-sums, gate and up; inputs of linear maps where weights are trained.
+/// A host that saves what gradients need and recomputes nothing: residual streams, heads, attention
+/// output and its log-sums, gate and up; inputs of linear maps where weights are trained.
 constexpr host_activations lean_activations(transformer_shape const& shape) noexcept {
   index_t const d = shape.width, q = shape.query_width, f = shape.ffn_width;
   index_t const qkv = q + 2 * shape.key_width;
-  return {.saved = 2 * d + qkv + q + 2 * f,
-          .saved_statistics = shape.head_count,
-          .qkv_input = d,
-          .gate_up_input = d,
-          .down_input = f,
+  return {.saved = {.mlp_inner = 2 * f,
+                    .mlp_input = d,
+                    .attention_inner = qkv + q,
+                    .attention_input = d,
+                    .down = f,
+                    .gate_up = d,
+                    .qkv = d},
+          .saved_statistics = {.attention_inner = shape.head_count},
           .working = 2 * d + qkv + q + 3 * f,
           .gradients = 2 * d + qkv + q + 3 * f,
           .outside = d,
@@ -116,25 +135,6 @@ struct memory_plan {
   }
 };
 
-namespace detail {
-
-// Numbers that a layer saves for each token, in the activation format.
-constexpr index_t saved_numbers(host_activations const& host, backward_plan const& plan,
-                                index_t layer) noexcept {
-  using role = parameter_role;
-  auto const trains = [&](auto... r) { return (plan.weight_gradient(layer, r) || ...); };
-  index_t count = host.saved;
-  if (trains(role::attention_query, role::attention_key, role::attention_value)) {
-    count += host.qkv_input;
-  }
-  if (trains(role::attention_output)) count += host.output_input;
-  if (trains(role::mlp_gate, role::mlp_up)) count += host.gate_up_input;
-  if (trains(role::mlp_down)) count += host.down_input;
-  return count;
-}
-
-}  // namespace detail
-
 /// What training takes under a plan. `host` says what the host allocates for activations.
 ///
 /// Throws config_error as count_flops, and for a number of no bytes.
@@ -170,16 +170,19 @@ constexpr memory_plan plan_memory(transformer_shape const& shape, backward_plan 
   }
 
   for (index_t layer = stop; layer < shape.layer_count; ++layer) {
-    m.saved_activations += tokens * (detail::saved_numbers(host, plan, layer) * bytes.activation +
-                                     host.saved_statistics * 4);
+    layer_needs const needs(plan, layer);
+    m.saved_activations += tokens * (host.saved.total(needs) * bytes.activation +
+                                     host.saved_statistics.total(needs) * 4);
   }
-  // A layer below the stop layer, or any layer in a pass without a backward pass.
-  bool const discards = stop > 0 || step.pass_count() > step.epochs;
-  m.working_activations = (tokens * (host.outside + (discards ? host.working : 0)) +
-                           rows * host.outside_logit_row + host.scratch) *
-                          bytes.activation;
-  m.logits = rows * shape.vocab * bytes.logit;
   m.activation_gradients = tokens * host.gradients * bytes.activation;
+  index_t working = host.working;
+  if (host.gradients_in_working) {
+    working = working > host.gradients ? working - host.gradients : 0;
+  }
+  m.working_activations =
+      (tokens * (host.outside + working) + rows * host.outside_logit_row + host.scratch) *
+      bytes.activation;
+  m.logits = rows * shape.vocab * bytes.logit;
 
   index_t const rollout_rows = step.rollout_rows;
   m.rollout_cache = rollout_rows * step.rollout_length * shape.layer_count * 2 * shape.key_width *
