@@ -14,13 +14,15 @@ namespace decoder {
 /// offsets         [rows + 1]
 /// prompt_lengths  [rows]
 /// sampled         [tokens]    1 where the policy drew the token
-/// log_probs       [tokens]    of drawn tokens at the sampling temperature, else 0
+/// log_probs       [tokens]    of drawn tokens at the sampling temperature, without a cut; else 0
+/// log_kept        [tokens]    of the probability that the cut left (see draw_tokens), else 0
 struct rollouts {
   std::vector<std::int32_t> tokens;
   std::vector<index_t> offsets;
   std::vector<index_t> prompt_lengths;
   std::vector<std::uint8_t> sampled;
   std::vector<float> log_probs;
+  std::vector<float> log_kept;
 
   index_t row_count() const { return static_cast<index_t>(offsets.size()) - 1; }
 };
@@ -50,8 +52,9 @@ class sampler {
   /// on its prompt, its number, seed and step, not on the rows beside it.
   ///
   /// Throws shape_error for no prompts or an empty one; config_error for copies < 1, a temperature
-  /// that is not a finite number > 0, a token id outside the vocabulary (also a forced one), a
-  /// prompt without room for one more token, forced tokens past max_length.
+  /// that is not a finite number > 0, top_k < 0, top_p outside (0, 1], min_p outside [0, 1], a
+  /// token id outside the vocabulary (also a forced one), a prompt without room for one more token,
+  /// forced tokens past max_length.
   template <class Session>
   rollouts sample(transformer<Backend> const& model,
                   std::span<std::vector<std::int32_t> const> prompts, index_t copies,
@@ -115,6 +118,7 @@ class sampler {
   std::vector<std::int32_t> tokens_;   // [rows, max_length]
   std::vector<std::uint8_t> sampled_;  // [rows, max_length]
   std::vector<float> log_probs_;       // [rows, max_length]
+  std::vector<float> log_kept_;        // [rows, max_length]
   std::vector<index_t> lengths_;       // [rows]
   std::vector<index_t> active_;        // rows that go on, ascending
   std::vector<std::int32_t> forced_;   // what the session appended
@@ -127,6 +131,7 @@ class sampler {
   std::vector<index_t> draw_positions_;  // [active]
   std::vector<std::int32_t> drawn_;      // [active]
   std::vector<float> drawn_log_probs_;   // [active]
+  std::vector<float> drawn_log_kept_;    // [active]
 };
 
 /// The same with memory of its own: for a caller who samples once.
@@ -149,6 +154,19 @@ void sampler<Backend>::check(config const& shape,
   if (!lamina::is_finite(options.temperature) || options.temperature <= 0) {
     lamina::throw_config_error("decoder::sample: temperature is ", options.temperature,
                                ", expected a finite number > 0 (greedy = true draws the mode)");
+  }
+  truncation const& allowed = options.allowed;
+  if (allowed.top_k < 0) {
+    lamina::throw_config_error("decoder::sample: top_k is ", allowed.top_k,
+                               ", expected a number of tokens, or 0 for all");
+  }
+  if (!(allowed.top_p > 0 && allowed.top_p <= 1)) {
+    lamina::throw_config_error("decoder::sample: top_p is ", allowed.top_p,
+                               ", expected a share in (0, 1]");
+  }
+  if (!(allowed.min_p >= 0 && allowed.min_p <= 1)) {
+    lamina::throw_config_error("decoder::sample: min_p is ", allowed.min_p,
+                               ", expected a share in [0, 1]");
   }
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     index_t const size = static_cast<index_t>(prompts[p].size());
@@ -174,6 +192,7 @@ void sampler<Backend>::start(std::span<std::vector<std::int32_t> const> prompts,
   tokens_.assign(size, 0);
   sampled_.assign(size, 0);
   log_probs_.assign(size, 0);
+  log_kept_.assign(size, 0);
   lengths_.resize(rows);
   active_.clear();
   clear_pending();
@@ -197,9 +216,10 @@ void sampler<Backend>::draw(Backend const& backend, matrix_view<T> logits, index
   for (index_t const row : active_) draw_positions_.push_back(length(row));
   drawn_.resize(active_.size());
   drawn_log_probs_.resize(active_.size());
+  drawn_log_kept_.resize(active_.size());
   backend.executor().run(static_cast<index_t>(active_.size()),
                          draw_tokens<T>{options, logits, draws_per_row, active_, draw_positions_,
-                                        drawn_, drawn_log_probs_});
+                                        drawn_, drawn_log_probs_, drawn_log_kept_});
 }
 
 /// Appends what was drawn and what the session answers; drops the rows that end.
@@ -213,6 +233,7 @@ void sampler<Backend>::advance(config const& shape, Session& session) {
     tokens_[place(row, position)] = drawn_[i];
     sampled_[place(row, position)] = 1;
     log_probs_[place(row, position)] = drawn_log_probs_[i];
+    log_kept_[place(row, position)] = drawn_log_kept_[i];
     forced_.clear();
     bool const goes_on = session.advance(row, drawn_[i], forced_);
     index_t const end = position + 1 + static_cast<index_t>(forced_.size());
@@ -243,10 +264,13 @@ rollouts sampler<Backend>::pack(std::span<std::vector<std::int32_t> const> promp
   result.offsets.push_back(0);
   for (std::size_t row = 0; row < lengths_.size(); ++row) {
     index_t const first = static_cast<index_t>(row) * max_length_, end = first + lengths_[row];
-    result.tokens.insert(result.tokens.end(), tokens_.begin() + first, tokens_.begin() + end);
-    result.sampled.insert(result.sampled.end(), sampled_.begin() + first, sampled_.begin() + end);
-    result.log_probs.insert(result.log_probs.end(), log_probs_.begin() + first,
-                            log_probs_.begin() + end);
+    auto const append = [first, end](auto& to, auto const& from) {
+      to.insert(to.end(), from.begin() + first, from.begin() + end);
+    };
+    append(result.tokens, tokens_);
+    append(result.sampled, sampled_);
+    append(result.log_probs, log_probs_);
+    append(result.log_kept, log_kept_);
     result.offsets.push_back(static_cast<index_t>(result.tokens.size()));
     auto const& prompt = prompts[row / static_cast<std::size_t>(copies)];
     result.prompt_lengths.push_back(static_cast<index_t>(prompt.size()));

@@ -32,6 +32,19 @@ TEST_CASE("philox4x32: usable in constant expressions") {
   static_assert(philox4x32(0, {{0, 0, 0, 0}}).word[0] == 0x6627e8d5);
 }
 
+TEST_CASE("philox4x32_leading: first words of neighbouring counters, over the end of 32 bits") {
+  for (std::uint32_t const last : {0u, 1234567u, 0xfffffffcu}) {
+    random_words const counter{{7, 0xffffffff, 0x80000000, last}};
+    std::uint32_t words[lamina::philox_lanes];
+    lamina::philox4x32_leading(0xfedcba9876543210u, counter, words);
+    for (std::uint32_t j = 0; j < lamina::philox_lanes; ++j) {
+      random_words at = counter;
+      at.word[3] += j;
+      CHECK(words[j] == philox4x32(0xfedcba9876543210u, at).word[0]);
+    }
+  }
+}
+
 TEST_CASE("uniform_open: both ends are excluded, also for all-zero and all-one bits") {
   CHECK(lamina::uniform_open(0, 0) > 0.0);
   CHECK(lamina::uniform_open(0xffffffff, 0xffffffff) < 1.0);

@@ -39,6 +39,7 @@ struct row_view {
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> sampled;
   std::vector<float> log_probs;
+  std::vector<float> log_kept;
   bool operator==(row_view const&) const = default;
 };
 row_view row_of(rollouts const& r, index_t row) {
@@ -46,7 +47,8 @@ row_view row_of(rollouts const& r, index_t row) {
   auto const begin = r.offsets[i], end = r.offsets[i + 1];
   return {{r.tokens.begin() + begin, r.tokens.begin() + end},
           {r.sampled.begin() + begin, r.sampled.begin() + end},
-          {r.log_probs.begin() + begin, r.log_probs.begin() + end}};
+          {r.log_probs.begin() + begin, r.log_probs.begin() + end},
+          {r.log_kept.begin() + begin, r.log_kept.begin() + end}};
 }
 
 /// Forces two observations after even tokens; ends an episode at token 7 or after three draws, so
@@ -100,7 +102,7 @@ TEST_CASE("decoder::sample: a rollout has the same bits alone and in any batch")
     config const& shape = entry.shape;
     auto model = random_model(shape);
     index_t const copies = 9;  // 45 rows: two blocks, the second not full
-    sampling_options const options{.seed = 5, .step = 3};
+    sampling_options const options{.allowed = {.top_p = 0.9}, .seed = 5, .step = 3};
     rollouts const together = sample(model, prompts, copies, observing_session{}, options, 14);
     for (index_t p = 0; p < 5; ++p) {
       sampling_options alone = options;
@@ -240,14 +242,15 @@ TEST_CASE("decoder::draw_tokens: frequencies are the softmax at the temperature"
   std::vector<index_t> rows, positions(static_cast<std::size_t>(count), 4);
   for (index_t i = 0; i < count; ++i) rows.push_back(i);
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(count));
-  std::vector<float> log_probs(static_cast<std::size_t>(count));
+  std::vector<float> log_probs(static_cast<std::size_t>(count)), log_kept(log_probs);
   backend_type{}.executor().run(count, draw_tokens<float>{{.temperature = temperature, .seed = 77},
                                                           {logits.data(), 1, 5},
                                                           count,
                                                           rows,
                                                           positions,
                                                           tokens,
-                                                          log_probs});
+                                                          log_probs,
+                                                          log_kept});
   double total = 0, chi_square = 0;
   for (float const x : logits) total += std::exp(static_cast<double>(x) / temperature);
   for (std::int32_t v = 0; v < 5; ++v) {
@@ -284,6 +287,12 @@ TEST_CASE("decoder::sample: what makes no sense is refused") {
   refuse({{1}}, 1, {.temperature = std::numeric_limits<double>::quiet_NaN()}, 9,
          "decoder::sample: temperature is nan, expected a finite number > 0 (greedy = true draws "
          "the mode)");
+  refuse({{1}}, 1, {.allowed = {.top_k = -1}}, 9,
+         "decoder::sample: top_k is -1, expected a number of tokens, or 0 for all");
+  refuse({{1}}, 1, {.allowed = {.top_p = 0}}, 9,
+         "decoder::sample: top_p is 0, expected a share in (0, 1]");
+  refuse({{1}}, 1, {.allowed = {.min_p = 1.5}}, 9,
+         "decoder::sample: min_p is 1.5, expected a share in [0, 1]");
 
   struct forcing_session {
     std::vector<std::int32_t> tokens;
