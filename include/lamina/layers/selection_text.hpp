@@ -35,9 +35,14 @@ constexpr index_t parse_number(selection_source source, std::string_view digits,
   return value;
 }
 
-// One item of a selection, without surrounding blanks and without its '!'.
+inline constexpr std::string_view layer_forms =
+    "expected a layer (7), a range (13-22), first:k, last:k, middle:k, top:k, worst:k, every:n, "
+    "every:n+offset, all or none, with ! in front for the complement";
+
+// One item of a selection, without surrounding blanks and without its '!'. `forms` is what the
+// message says of an item that is none.
 constexpr layer_set parse_item(selection_source source, std::string_view item, index_t layer_count,
-                               vector_view<double const> profile) {
+                               vector_view<double const> profile, std::string_view forms) {
   if (item == "all") return consecutive(0, layer_count - 1);
   if (item == "none") return {};
   std::size_t const colon = item.find(':');
@@ -71,9 +76,7 @@ constexpr layer_set parse_item(selection_source source, std::string_view item, i
                              : parse_number(source, item.substr(dash + 1), "a layer");
     return select_range(source, layer_count, first, last);
   }
-  source.fail(
-      "expected a layer (7), a range (13-22), first:k, last:k, middle:k, top:k, worst:k, every:n, "
-      "every:n+offset, all or none, with ! in front for the complement");
+  source.fail(forms);
 }
 
 }  // namespace detail
@@ -112,7 +115,8 @@ constexpr layer_set parse_layers(std::string_view text, index_t layer_count,
     if (item.empty()) source.fail("the item is empty, expected a layer or a selector");
     bool const inverted = item.front() == '!';
     if (inverted) item.remove_prefix(1);
-    layer_set const named = detail::parse_item(source, item, layer_count, profile);
+    layer_set const named =
+        detail::parse_item(source, item, layer_count, profile, detail::layer_forms);
     layers = layers | (inverted ? detail::complement_of(source, named, layer_count) : named);
     if (is_last) return layers;
     begin = comma + 1;
