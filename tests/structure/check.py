@@ -44,7 +44,8 @@ TOP_LEVEL = {
     ".clang-tidy", ".editorconfig", ".gitignore",
 }
 CODE = (".hpp", ".cpp", ".cuh", ".cu", ".py", ".sh", ".cmake", "CMakeLists.txt", ".ci/run")
-WITHOUT_COMMENTS = (".json", ".csv", ".svg", ".html", ".png", ".bin", ".safetensors", "LICENSE")
+WITHOUT_COMMENTS = (".json", ".csv", ".svg", ".html", ".png", ".bin", ".safetensors", ".gguf",
+                    "LICENSE")
 
 
 def files(root):
