@@ -104,7 +104,7 @@ struct name_segments {
 };
 
 // A number of at most nine digits, or -1.
-constexpr index_t number_of(name_text digits) noexcept {
+constexpr index_t name_number(name_text digits) noexcept {
   if (digits.empty() || digits.size() > 9) return -1;
   index_t value = 0;
   for (char const c : digits) {
@@ -115,8 +115,8 @@ constexpr index_t number_of(name_text digits) noexcept {
 }
 
 // The number behind `prefix` in a word such as layers_3 or weight3, or -1.
-constexpr index_t number_after(name_text word, name_text prefix) noexcept {
-  return word.substr(0, prefix.size()) == prefix ? number_of(word.substr(prefix.size())) : -1;
+constexpr index_t name_number_after(name_text word, name_text prefix) noexcept {
+  return word.substr(0, prefix.size()) == prefix ? name_number(word.substr(prefix.size())) : -1;
 }
 
 constexpr name_text without_leaf_suffix(name_text word) noexcept {
@@ -142,7 +142,7 @@ constexpr parameter_role role_in_layer(name_segments const& name, index_t first)
   if (branch == neither && first + 1 < name.count && name.at[first] == "layer") {
     bool in_decoder = false;
     for (index_t i = 0; i < first; ++i) in_decoder |= name.at[i] == "decoder";
-    index_t const part = number_of(name.at[first + 1]);
+    index_t const part = name_number(name.at[first + 1]);
     branch = part == 0 || (part == 1 && in_decoder) ? attention : mlp;
   }
   for (index_t i = name.count - 1; i >= first; --i) {
@@ -167,14 +167,14 @@ constexpr index_t expert_in_layer(name_segments const& name, index_t first) noex
   bool grouped = false;
   for (index_t i = first; i + 1 < name.count; ++i) {
     if (!is_one_of(name.at[i], numbered)) continue;
-    index_t const expert = number_of(name.at[i + 1]);
+    index_t const expert = name_number(name.at[i + 1]);
     if (expert >= 0) return expert;
     grouped |= name.at[i] == "experts";
   }
   if (!grouped) return no_expert;
   // Megatron's grouped experts: mlp.experts.linear_fc1.weight3.
   for (name_text const leaf : {"weight", "bias"}) {
-    index_t const expert = number_after(name.at[name.count - 1], leaf);
+    index_t const expert = name_number_after(name.at[name.count - 1], leaf);
     if (expert >= 0) return expert;
   }
   return no_expert;
@@ -217,10 +217,10 @@ struct numbered_block {
 constexpr numbered_block block_at(name_segments const& name, index_t i) noexcept {
   for (name_text const word : block_words) {
     if (name.at[i] == word) {
-      return {i + 1 < name.count ? number_of(name.at[i + 1]) : -1, i + 2};
+      return {i + 1 < name.count ? name_number(name.at[i + 1]) : -1, i + 2};
     }
     if (name.at[i].size() > word.size() && name.at[i][word.size()] == '_') {
-      index_t const number = number_of(name.at[i].substr(word.size() + 1));
+      index_t const number = name_number(name.at[i].substr(word.size() + 1));
       if (name.at[i].substr(0, word.size()) == word && number >= 0) return {number, i + 1};
     }
   }
