@@ -9,7 +9,7 @@
 #include "examples/layer_sweep/settings.hpp"
 #include "lamina/layers/backward_plan.hpp"
 #include "lamina/layers/layer_rates.hpp"
-#include "lamina/layers/selection_text.hpp"
+#include "lamina/layers/tensor_selection_text.hpp"
 #include "lamina/study/sweep_plan.hpp"
 
 namespace layer_sweep {
@@ -38,7 +38,7 @@ class variant_list {
          .seeds = first_seeds(s.full_seeds)},
         lamina::plan_full(n));
     if (!s.select.empty()) {
-      add_selection(s.select, lamina::parse_layers(s.select, n));
+      add_selection(s.select, lamina::parse_selection(s.select, n).by_role());
       return;
     }
     for (index_t layer = 0; layer < n; ++layer) add_layer(layer, s.layer_learning_rate);
@@ -126,11 +126,14 @@ class variant_list {
     if (variant.kind != lamina::variant_kind::base) variant.steps = settings_.steps;
     rows_.push_back({std::move(variant), plan, rates, false});
   }
-  void add_selection(std::string const& name, lamina::layer_set const& layers) {
+  void add_selection(std::string const& name, lamina::parameter_selection const& selection) {
     add({.name = name,
-         .trained = lamina::to_text(layers),
+         .trained = lamina::to_text(selection),
          .learning_rate = settings_.layer_learning_rate},
-        lamina::plan_backward(settings_.layers, layers));
+        lamina::plan_backward(settings_.layers, selection));
+  }
+  void add_selection(std::string const& name, lamina::layer_set const& layers) {
+    add_selection(name, lamina::parameter_selection(settings_.layers).add(layers));
   }
   // The second table has names of its own, because one layer has one place in the profile.
   void add_layer(index_t layer, double learning_rate) {

@@ -73,7 +73,9 @@ class Arguments(Directory):
                 "the range 5-2 is reversed": "5-2",
                 "k is 9, expected 1..8": "middle:9",
                 "\"mid\" in \"mid\"": "mid",
-                "which is no layer at all; expected at least one of 0..7": "none",
+                "\"none\" selects nothing; the model has layers 0..7": "none",
+                "selects every layer without saying so": "!none",
+                "\"mpl\" is no role": "1:mpl",
                 "needs a contribution profile": "top:2",
                 "the item is empty": "1,,2",
         }.items():

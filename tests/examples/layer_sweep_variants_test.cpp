@@ -102,6 +102,12 @@ TEST_CASE("variants: one selection instead of a sweep") {
   CHECK(rows.rows().size() == 3);
   CHECK(rows.row("0,middle:2").plan.layers() == lamina::parse_layers("0,3,4", 8));
   CHECK(rows.run_count() == runs_of(rows));
+
+  s.select = "2:mlp,3";
+  variant_list const by_role(s);
+  CHECK(by_role.row("2:mlp,3").plan.trained_roles(2) == lamina::mlp_roles);
+  CHECK(by_role.row("2:mlp,3").plan.trained_roles(3) == lamina::layer_roles);
+  CHECK(by_role.row("2:mlp,3").variant.trained == "2:mlp,3");
 }
 
 TEST_CASE("settings: a third of the layers, rounded up, is selected") {

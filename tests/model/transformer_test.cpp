@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lamina/layers/selector.hpp"
+#include "lamina/layers/tensor_selection_text.hpp"
 #include "tests/support/minimal_model.hpp"
 
 using namespace lamina;
@@ -18,6 +19,22 @@ namespace {
 struct foreign_engine {
   std::vector<float> block_weights[3];
   int blocks = 3;
+};
+
+// Two layers with a weight and a bias of one role each.
+struct biased_model {
+  index_t layer_count() const { return 2; }
+  std::vector<parameter_view<float>> parameters(index_t layer) {
+    static char const* const names[] = {"h.0.mlp.c_fc.weight", "h.0.mlp.c_fc.bias",
+                                        "h.1.mlp.c_fc.weight", "h.1.mlp.c_fc.bias"};
+    std::vector<parameter_view<float>> list;
+    for (index_t i = 2 * layer; i < 2 * layer + 2; ++i) {
+      vector_view<float> const weight(values + i, 1), gradient(gradients + i, 1);
+      list.push_back({names[i], layer, parameter_role::mlp_up, weight, gradient});
+    }
+    return list;
+  }
+  float values[4] = {}, gradients[4] = {};
 };
 
 }  // namespace
@@ -80,4 +97,32 @@ TEST_CASE("trained_parameters: a plan the model cannot follow is refused with it
       config_error);
   foreign_engine engine;
   CHECK_THROWS_AS(trained_parameters(engine, plan_backward(3, {}, {.head = true})), config_error);
+}
+
+TEST_CASE("trained_parameters: a pattern trains exactly the tensors it matches") {
+  biased_model model;
+  auto const tensors = model_tensors(model);
+  auto const selection = parse_selection("/bias$/", 2, tensors);
+  std::vector<std::string> names;
+  for (auto const& p : trained_parameters(model, selection)) names.emplace_back(p.name);
+  CHECK(names == std::vector<std::string>{"h.0.mlp.c_fc.bias", "h.1.mlp.c_fc.bias"});
+  backward_plan const plan = plan_backward(2, selection.covering());
+  CHECK(trained_parameters(model, plan).size() == 4);  // by role the biases are like the weights
+  CHECK(trained_parameters(model, parse_selection("1:mlp", 2, tensors)).size() == 2);
+}
+
+TEST_CASE("trained_parameters: a selection read for other tensors is refused, not passed over") {
+  biased_model model;
+  std::vector<std::string> const renamed = {"h.0.mlp.fc1.weight", "h.1.mlp.fc1.weight"};
+  CHECK_THROWS_WITH_AS(
+      trained_parameters(model, parse_selection("/0.*fc1/", 2, model_tensors(renamed))),
+      "trained_parameters: /0.*fc1/ selects no tensor of the model", selection_error);
+  std::vector<std::string> const other_roles = {"h.0.mlp.c_fc.weight", "h.1.mlp.down.bias"};
+  CHECK_THROWS_WITH_AS(
+      trained_parameters(model, parse_selection("/c_fc/", 2, model_tensors(other_roles))),
+      "trained_parameters: h.1.mlp.c_fc.weight is selected, but was not among the tensors that the "
+      "selection was read for, or had another layer or role there",
+      selection_error);
+  CHECK_THROWS_AS(trained_parameters(model, parse_selection("1:attention", 2)), selection_error);
+  CHECK_THROWS_AS(trained_parameters(model, parse_selection("1", 3)), config_error);
 }

@@ -93,6 +93,21 @@ TEST_CASE("audit: the comparison is by bits, and weights that are not finite fai
   CHECK(report.tensors[2].max_change == 0);
 }
 
+TEST_CASE("audit: of tensors with one role, only those a selection names have to move") {
+  auto host = four_layers<float>();
+  host.add("layer.1.bias", 1, 4);
+  std::vector<model_tensor> tensors;
+  for (auto const& parameter : host.parameters()) tensors.push_back(as_tensor(parameter));
+  tensor_selection const selection(parameter_selection(4), {{name_pattern("bias$")}}, tensors);
+  auto const before = weight_snapshot(host.parameters());
+  adamw optimizer(eigen_backend<float>{}, std::vector{host.parameters()[5]},
+                  {.learning_rate = 0.01});
+  optimizer.step();
+  CHECK(audit(before, host.parameters(), selection).passed());
+  auto const by_plan = audit(before, host.parameters(), plan_backward(4, selection.covering()));
+  CHECK(by_plan.count(movement::selected_unmoved) == 1);  // layer.1, which the plan covers too
+}
+
 TEST_CASE("audit: lists that are not those of the snapshot are refused") {
   auto host = four_layers<float>();
   auto const before = weight_snapshot(host.parameters());

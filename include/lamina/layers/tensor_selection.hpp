@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "lamina/core/parameter.hpp"
 #include "lamina/core/view.hpp"
 #include "lamina/layers/name_pattern.hpp"
 #include "lamina/layers/parameter_name.hpp"
@@ -28,6 +29,12 @@ struct model_tensor {
     return layer != outside_layers || outer_roles.contains(role);
   }
 };
+
+/// A parameter of a host as a selection sees it.
+template <storage_scalar T>
+constexpr model_tensor as_tensor(parameter_view<T> const& parameter) noexcept {
+  return {parameter.name, parameter.layer, parameter.role};
+}
 
 /// The tensors of a checkpoint, placed by their names alone.
 inline std::vector<model_tensor> model_tensors(std::vector<std::string> const& names,

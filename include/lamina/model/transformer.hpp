@@ -9,6 +9,7 @@
 #include "lamina/backend/backend.hpp"
 #include "lamina/core/parameter.hpp"
 #include "lamina/layers/backward_plan.hpp"
+#include "lamina/layers/tensor_selection.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
@@ -38,11 +39,10 @@ struct batch_type_of<M> {
 ///                              copying the weights.
 template <class M>
 struct model_traits : detail::batch_type_of<M> {
-  static index_t layer_count(M const& model)
-    requires requires { { model.layer_count() } -> std::convertible_to<index_t>; }
-  {
-    return model.layer_count();
+  static index_t layer_count(M const& model) requires requires {
+    { model.layer_count() } -> std::convertible_to<index_t>;
   }
+  { return model.layer_count(); }
   static auto parameters(M& model, index_t layer) requires requires { model.parameters(layer); }
   { return model.parameters(layer); }
   static auto outer_parameters(M& model) requires requires { model.outer_parameters(); }
@@ -188,6 +188,53 @@ std::vector<parameter_view<model_scalar_t<M>>> trained_parameters(M& model,
                        : plan.trains_final_norm() && !final_norm ? "final_norm"
                                                                  : "head",
                        ", the model lists no such parameter outside its layers");
+  }
+  return result;
+}
+
+/// The model's tensors as a selection sees them: parse_selection(text, layer_count,
+/// model_tensors(m)).
+template <layered_model M>
+std::vector<model_tensor> model_tensors(M& model) {
+  std::vector<model_tensor> tensors;
+  for (auto const& parameter : all_parameters(model)) tensors.push_back(as_tensor(parameter));
+  return tensors;
+}
+
+/// The parameters `selection` selects, in the order of all_parameters: what to hand to an optimizer
+/// next to plan_backward(layer_count, selection.covering()), which may cover more.
+///
+/// Throws as trained_parameters for that plan, and selection_error if a layer keeps no tensor, a
+/// pattern matches none, or one that the plan does not cover: the selection was read for tensors of
+/// other names or roles.
+template <layered_model M>
+std::vector<parameter_view<model_scalar_t<M>>> trained_parameters(
+    M& model, tensor_selection const& selection) {
+  backward_plan const plan =
+      plan_backward(model_traits<M>::layer_count(model), selection.covering());
+  static_cast<void>(trained_parameters(model, plan));
+  std::vector<parameter_view<model_scalar_t<M>>> result;
+  layer_set reached;
+  for (auto const& parameter : all_parameters(model)) {
+    if (!selection.contains(as_tensor(parameter))) continue;
+    if (!plan.weight_gradient(parameter.layer, parameter.role)) {
+      throw_selection_error("trained_parameters: ", parameter.name,
+                            " is selected, but was not among the tensors that the selection was "
+                            "read for, or had another layer or role there");
+    }
+    if (parameter.layer != outside_layers) reached.insert(parameter.layer);
+    result.push_back(parameter);
+  }
+  for (pattern_item const& item : selection.patterns()) {
+    bool matched = false;
+    for (auto const& parameter : result) matched |= item.selects(parameter.name);
+    if (!matched) {
+      throw_selection_error("trained_parameters: ", item.text(), " selects no tensor of the model");
+    }
+  }
+  if (!(plan.layers() == reached)) {
+    throw_selection_error("trained_parameters: layer ", (plan.layers() - reached).lowest(),
+                          " is selected, but none of its tensors is");
   }
   return result;
 }

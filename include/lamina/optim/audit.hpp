@@ -12,6 +12,7 @@
 #include "lamina/core/error.hpp"
 #include "lamina/core/parameter.hpp"
 #include "lamina/layers/backward_plan.hpp"
+#include "lamina/layers/tensor_selection.hpp"
 #include "lamina/optim/update_row.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -127,16 +128,13 @@ class weight_snapshot {
 template <storage_scalar T>
 weight_snapshot(std::vector<parameter_view<T>> const&) -> weight_snapshot<T>;
 
-/// Compares the weights of `parameters` with a snapshot, bit for bit, and with what `plan` trains.
-///
-///   auto const before = lamina::weight_snapshot(lamina::all_parameters(model));
-///   ...                                                            // train by plan
-///   auto const report = lamina::audit(before, lamina::all_parameters(model), plan);
-///
-/// Throws config_error unless both hold the same names, and shape_error if a size has changed.
-template <storage_scalar T>
+namespace detail {
+
+// is_selected(parameter): whether it was to be trained.
+template <storage_scalar T, class IsSelected>
 audit_report audit(weight_snapshot<T> const& before,
-                   std::vector<parameter_view<T>> const& parameters, backward_plan const& plan) {
+                   std::vector<parameter_view<T>> const& parameters,
+                   IsSelected const& is_selected) {
   if (static_cast<index_t>(parameters.size()) != before.size()) {
     throw_config_error("audit: ", parameters.size(), " parameters are given, the snapshot has ",
                        before.size());
@@ -173,13 +171,40 @@ audit_report audit(weight_snapshot<T> const& before,
       if (change > result.max_change) result.max_change = change;
     }
     result.l2_change = std::sqrt(squares);
-    bool const selected = plan.weight_gradient(parameter.layer, parameter.role);
+    bool const selected = is_selected(parameter);
     bool const moved = result.changed_count > 0;
     result.verdict = selected ? (moved ? movement::moved : movement::selected_unmoved)
                               : (moved ? movement::frozen_moved : movement::frozen);
     report.tensors.push_back(std::move(result));
   }
   return report;
+}
+
+}  // namespace detail
+
+/// Compares the weights of `parameters` with a snapshot, bit for bit, and with what `plan` trains.
+///
+///   auto const before = lamina::weight_snapshot(lamina::all_parameters(model));
+///   ...                                                            // train by plan
+///   auto const report = lamina::audit(before, lamina::all_parameters(model), plan);
+///
+/// Throws config_error unless both hold the same names, and shape_error if a size has changed.
+template <storage_scalar T>
+audit_report audit(weight_snapshot<T> const& before,
+                   std::vector<parameter_view<T>> const& parameters, backward_plan const& plan) {
+  return detail::audit(before, parameters, [&](parameter_view<T> const& parameter) {
+    return plan.weight_gradient(parameter.layer, parameter.role);
+  });
+}
+
+/// The same for what was trained by a selection, which a plan may exceed.
+template <storage_scalar T>
+audit_report audit(weight_snapshot<T> const& before,
+                   std::vector<parameter_view<T>> const& parameters,
+                   tensor_selection const& selection) {
+  return detail::audit(before, parameters, [&](parameter_view<T> const& parameter) {
+    return selection.contains(as_tensor(parameter));
+  });
 }
 
 LAMINA_NAMESPACE_END
