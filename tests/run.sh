@@ -75,7 +75,7 @@ fuzz() {
     if "$build/tests/fuzz/${name}_fuzz" -runs="$runs" -max_len=4096 -print_final_stats=1 \
       -artifact_prefix="$build/$name." "$build/found/$name" "tests/fuzz/corpus/$name" \
       >"$build/$name.log" 2>&1; then
-      sed -nE 's/^stat::(number_of_executed_units|average_exec_per_sec): +/  \1 /p' "$build/$name.log"
+      sed -n 's/^stat::\(.*execut.*\|.*exec_per_sec\): */  \1 /p' "$build/$name.log"
     else
       failed=1
       tail -n 60 "$build/$name.log" >&2

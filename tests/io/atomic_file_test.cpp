@@ -2,37 +2,16 @@
 #include "lamina/io/atomic_file.hpp"
 
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <csignal>
 #include <filesystem>
 
+#include "tests/support/file_size_limit.hpp"
 #include "tests/support/temporary_directory.hpp"
 
+using lamina::testing::file_size_limit;
 using lamina::testing::temporary_directory;
-
-namespace {
-
-// Lowers the size a file may grow to: writes past it fail with EFBIG, as on a full disk.
-class file_size_limit {
- public:
-  explicit file_size_limit(rlim_t bytes) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    ::rlimit lowered = before_;
-    lowered.rlim_cur = bytes;
-    ::setrlimit(RLIMIT_FSIZE, &lowered);
-  }
-  ~file_size_limit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
-  file_size_limit(file_size_limit const&) = delete;
-  file_size_limit& operator=(file_size_limit const&) = delete;
-
- private:
-  ::rlimit before_{};
-};
-
-}  // namespace
 
 TEST_CASE("a file written is the file read, and nothing else is left beside it") {
   temporary_directory const directory;

@@ -2,16 +2,24 @@
 #include "lamina/io/safetensors.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/wait.h>
 
+#include <csignal>
 #include <filesystem>
 #include <limits>
 
+#include "tests/support/file_size_limit.hpp"
 #include "tests/support/reference_file.hpp"
 #include "tests/support/temporary_directory.hpp"
 
+using lamina::dtype;
 using lamina::index_t;
+using lamina::raw_tensor;
 using lamina::safetensors_file;
+using lamina::safetensors_metadata;
+using lamina::safetensors_writer;
 using lamina::vector_view;
+using lamina::testing::file_size_limit;
 using lamina::testing::temporary_directory;
 
 namespace {
@@ -58,7 +66,7 @@ void check_against(nlohmann::json const& expected, safetensors_file const& file)
                                                  {"int64", "I64"},   {"bool", "BOOL"}};
   for (auto const& [name, tensor] : expected.at("tensors").items()) {
     CAPTURE(name);
-    lamina::raw_tensor const& found = file.at(name);
+    raw_tensor const& found = file.at(name);
     CHECK(lamina::traits_of(found.type).name == names.at(tensor.at("dtype")));
     CHECK(nlohmann::json(found.shape) == tensor.at("shape"));
     std::vector<double> values(tensor.at("values").size());
@@ -227,4 +235,132 @@ TEST_CASE("an index that does not fit its shards is an error that names both") {
   std::filesystem::remove(index);
   CHECK_THROWS_WITH_AS(safetensors_file(directory.path()), doctest::Contains(index.c_str()),
                        lamina::io_error);
+}
+
+TEST_CASE("a file that is written is read back, each tensor aligned and bit for bit") {
+  temporary_directory const directory;
+  std::string const path = directory / "model.safetensors";
+  safetensors_file const original(reference + "types.safetensors");
+  lamina::write_safetensors(path, original.tensors(), original.metadata());
+  safetensors_file const file(path);
+  CHECK(file.metadata() == original.metadata());
+  REQUIRE(file.tensors().size() == original.tensors().size());
+  for (raw_tensor const& tensor : original.tensors()) {
+    raw_tensor const& found = file.at(tensor.name);
+    CHECK(found.type == tensor.type);
+    CHECK(found.shape == tensor.shape);
+    CHECK(found.bytes == tensor.bytes);
+    auto const place = reinterpret_cast<std::uintptr_t>(found.bytes.data());
+    CHECK(place % static_cast<std::size_t>(lamina::traits_of(found.type).bit_count / 8) == 0);
+  }
+  // In place of itself, while it is read.
+  lamina::write_safetensors(path, file.tensors());
+  CHECK(safetensors_file(path).at("matrix").bytes == original.at("matrix").bytes);
+  CHECK(safetensors_file(path).metadata().empty());
+  CHECK(directory.entries().size() == 1);
+  lamina::write_safetensors(path, {});
+  CHECK(lamina::read_file(path) == file_of("{}      ", 0));
+}
+
+TEST_CASE("a writer takes tensors in pieces and rounds scalars to the type of the file") {
+  temporary_directory const directory;
+  std::string const path = directory / "model.safetensors";
+  std::vector<float> values(3000);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 7;
+  vector_view<float const> const view = values;
+  safetensors_writer writer(path, {{"w", dtype::f32, {3, 1000}, {}},
+                                   {"none", dtype::f32, {0}, {}},
+                                   {"b", dtype::bf16, {3000}, {}}});
+  writer.write(view.subview(0, 1000));
+  writer.write(view.subview(1000, 2000));
+  writer.write(view.subview(0, 1));
+  writer.write(view.subview(1, 2999));
+  CHECK_FALSE(std::filesystem::exists(path));
+  writer.commit();
+  safetensors_file const file(path);
+  CHECK(file.at("w").bytes == lamina::bytes_of(view));
+  CHECK(file.at("none").bytes.empty());
+  std::vector<lamina::bf16> rounded(3000);
+  file.read("b", vector_view<lamina::bf16>(rounded));
+  for (std::size_t i = 0; i < 3000; ++i) {
+    CHECK(rounded[i].bits == lamina::bf16(values[i]).bits);
+  }
+}
+
+TEST_CASE("a writer that is given too much or too little says so, and the old file stays") {
+  temporary_directory const directory;
+  std::string const path = directory / "file";
+  lamina::write_file_atomically(path, "old");
+  {
+    safetensors_writer writer(path, {{"a", dtype::f16, {2}, {}}, {"i", dtype::i8, {2}, {}}});
+    std::vector<float> const values(3);
+    CHECK_THROWS_WITH_AS(writer.write_bytes("12345"),
+                         "safetensors_writer: 5 bytes are given, a has 4 left to write",
+                         lamina::shape_error);
+    CHECK_THROWS_WITH_AS(writer.commit(), "safetensors_writer: a has 4 bytes left to write",
+                         lamina::shape_error);
+    CHECK_THROWS_AS(writer.write(vector_view<float const>(values)), lamina::shape_error);
+    writer.write(vector_view<float const>(values).subview(0, 2));
+    CHECK_THROWS_WITH_AS(writer.write(vector_view<float const>(values)),
+                         doctest::Contains("i has the type I8, expected"), lamina::config_error);
+    writer.write_bytes("ab");
+    CHECK_THROWS_WITH_AS(writer.write_bytes("c"), doctest::Contains("all tensors are written"),
+                         lamina::shape_error);
+  }
+  CHECK(lamina::read_file(path) == "old");
+  CHECK(directory.entries().size() == 1);
+}
+
+TEST_CASE("what a file cannot hold is refused before anything is written") {
+  temporary_directory const directory;
+  std::string const path = directory / "file";
+  auto const refused = [&path](std::vector<raw_tensor> const& tensors,
+                               safetensors_metadata const& metadata = {}) -> std::string {
+    try {
+      lamina::write_safetensors(path, tensors, metadata);
+    } catch (lamina::error const& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(refused({{"a", dtype::f32, {2}, "abcd"}}) ==
+        "write_safetensors: '" + path + "': a has 4 bytes, expected 8 by its shape and type");
+  CHECK(refused({{"a", dtype::i8, {1}, "a"}, {"a", dtype::i8, {1}, "b"}}) ==
+        "safetensors_writer: '" + path + "': the name a is used twice or __metadata__");
+  CHECK(refused({{"__metadata__", dtype::i8, {1}, "a"}}) != "");
+  CHECK(refused({{"\xff", dtype::i8, {1}, "a"}}) ==
+        "safetensors_writer: '" + path + "': a name or the metadata is not UTF-8");
+  CHECK(refused({}, {{"key", "\xc3"}}) != "");
+  CHECK(refused({}, {{"key", std::string(100'000'000, 'x')}}).find("expected at most 100000000") !=
+        std::string::npos);
+  CHECK_THROWS_AS(safetensors_writer(path, {{"a", dtype::f32, {INT64_MAX}, {}}}),
+                  lamina::config_error);
+  CHECK(directory.entries().empty());
+}
+
+TEST_CASE("a full disk and a kill in the middle leave the old file") {
+  temporary_directory const directory;
+  std::string const path = directory / "file";
+  std::string const bytes(100000, 'x');
+  lamina::write_safetensors(path, {{"old", dtype::i8, {1}, "o"}});
+  {
+    file_size_limit const limit(50000);
+    CHECK_THROWS_WITH_AS(lamina::write_safetensors(path, {{"a", dtype::i8, {100000}, bytes}}),
+                         doctest::Contains("File too large"), lamina::io_error);
+  }
+  CHECK(directory.entries().size() == 1);
+  CHECK(safetensors_file(path).at("old").bytes == "o");
+
+  pid_t const child = ::fork();
+  if (child == 0) {
+    safetensors_writer writer(path, {{"a", dtype::i8, {100000}, {}}});
+    writer.write_bytes(std::string_view(bytes).substr(0, 99999));
+    ::raise(SIGKILL);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK(WIFSIGNALED(status));
+  CHECK(safetensors_file(path).at("old").bytes == "o");
+  lamina::write_safetensors(path, {{"a", dtype::i8, {100000}, bytes}});
+  CHECK(safetensors_file(path).at("a").bytes == bytes);
 }

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "lamina/core/error.hpp"
 
@@ -99,15 +100,17 @@ inline void sync_directory(char const* function, std::string const& directory) {
   }
 }
 
-// Removes a temporary file unless it has been renamed to its place.
+// Removes a temporary file, once it is made, unless it has been renamed to its place.
 class temporary_file {
  public:
-  explicit temporary_file(std::string path) noexcept : path_(std::move(path)) {}
+  temporary_file() = default;
   temporary_file(temporary_file const&) = delete;
   temporary_file& operator=(temporary_file const&) = delete;
   ~temporary_file() {
     if (!path_.empty()) ::unlink(path_.c_str());
   }
+  std::string const& path() const noexcept { return path_; }
+  void remove_at_end(std::string path) noexcept { path_ = std::move(path); }
   void keep() noexcept { path_.clear(); }
 
  private:
@@ -151,37 +154,66 @@ inline std::string read_file(std::string const& path) {
   return bytes;
 }
 
-/// Replaces the content of a file, or makes it: afterwards, also after a crash at any moment, the
-/// path holds either the old content or all of `bytes`. A symbolic link is replaced by a file.
+/// A file that replaces another, or is made, whole or not at all: after commit(), also after a
+/// crash at any moment, the path holds either the old content or all that was written. A symbolic
+/// link is replaced by a file.
 ///
-/// Writes a temporary beside the path (on the same file system, so that the rename is atomic),
-/// syncs it, renames it, syncs the directory. On failure no temporary is left and the old file is
-/// untouched; only a process killed in the middle leaves its "<path>.<pid>.<n>.tmp".
+/// Writes a temporary beside the path (on the same file system, so that the rename is atomic). An
+/// object that ends without commit() leaves no temporary and the old file untouched; only a process
+/// killed in the middle leaves its "<path>.<pid>.<n>.tmp".
+class atomic_file {
+ public:
+  /// function  what errors begin with
+  /// Throws io_error with the path and the system's message, as every member does.
+  explicit atomic_file(std::string path, char const* function = "atomic_file")
+      : path_(std::move(path)), function_(function), file_(create()) {}
+
+  /// Appends to the new content.
+  void write(std::string_view bytes) {
+    if (!detail::write_fully(file_.get(), bytes)) fail("write", temporary_.path());
+  }
+
+  /// Puts the new content in its place, on the disk. Nothing may be written afterwards.
+  void commit() {
+    if (!detail::sync_file(file_.get())) fail("sync", temporary_.path());
+    if (::rename(temporary_.path().c_str(), path_.c_str()) != 0) {
+      fail("rename a temporary to", path_);
+    }
+    temporary_.keep();
+    detail::sync_directory(function_, detail::parent_directory(path_));
+  }
+
+ private:
+  [[noreturn]] void fail(char const* action, std::string const& path) const {
+    detail::throw_errno(function_, action, path, errno);
+  }
+
+  // Opens a file that is not there yet, and names it in temporary_.
+  int create() {
+    for (int attempt = 0;; ++attempt) {
+      std::string name =
+          detail::join(path_, ".", static_cast<long>(::getpid()), ".", attempt, ".tmp");
+      int const descriptor = detail::open_file(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
+      if (descriptor >= 0) {
+        temporary_.remove_at_end(std::move(name));
+        return descriptor;
+      }
+      if (errno != EEXIST || attempt == 1000) fail("create", name);
+    }
+  }
+
+  std::string path_;
+  char const* function_;
+  detail::temporary_file temporary_;
+  detail::file_descriptor file_;
+};
+
+/// Replaces the content of a file, or makes it, by `bytes`, as atomic_file does.
 /// Throws io_error with the path and the system's message.
 inline void write_file_atomically(std::string const& path, std::string_view bytes) {
-  char const* const function = "write_file_atomically";
-  std::string temporary;
-  int descriptor = -1;
-  for (int attempt = 0; descriptor < 0; ++attempt) {
-    temporary = detail::join(path, ".", static_cast<long>(::getpid()), ".", attempt, ".tmp");
-    descriptor = detail::open_file(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
-    if (descriptor < 0 && (errno != EEXIST || attempt == 1000)) {
-      detail::throw_errno(function, "create", temporary, errno);
-    }
-  }
-  detail::temporary_file remove_on_failure(temporary);
-  {
-    detail::file_descriptor const file(descriptor);
-    if (!detail::write_fully(file.get(), bytes)) {
-      detail::throw_errno(function, "write", temporary, errno);
-    }
-    if (!detail::sync_file(file.get())) detail::throw_errno(function, "sync", temporary, errno);
-  }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    detail::throw_errno(function, "rename a temporary to", path, errno);
-  }
-  remove_on_failure.keep();
-  detail::sync_directory(function, detail::parent_directory(path));
+  atomic_file file(path, "write_file_atomically");
+  file.write(bytes);
+  file.commit();
 }
 
 /// A file that only grows, record by record: a record that append() returned from is on disk.

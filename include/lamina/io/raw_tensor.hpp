@@ -93,6 +93,16 @@ constexpr index_t element_count(std::vector<index_t> const& shape) noexcept {
   return count;
 }
 
+/// The bytes that a tensor's shape and type ask for; -1 if there is no such number.
+constexpr index_t byte_count(raw_tensor const& tensor) noexcept {
+  index_t bit_count = element_count(tensor.shape);
+  bool const possible =
+      bit_count >= 0 &&
+      !__builtin_mul_overflow(bit_count, traits_of(tensor.type).bit_count, &bit_count) &&
+      bit_count % 8 == 0;
+  return possible ? bit_count / 8 : -1;
+}
+
 /// The bytes of values.
 template <storage_scalar T>
 std::string_view bytes_of(vector_view<T const> values) noexcept {
@@ -115,6 +125,18 @@ void convert_elements(char const* from, vector_view<To> to) noexcept {
   }
 }
 
+// Calls f(From{}) with the scalar of a type; false if lamina does not compute with it.
+template <class Function>
+bool with_scalar_of(dtype type, Function const& f) {
+  switch (type) {
+    case dtype::f64: f(double{}); return true;
+    case dtype::f32: f(float{}); return true;
+    case dtype::f16: f(f16{}); return true;
+    case dtype::bf16: f(bf16{}); return true;
+    default: return false;
+  }
+}
+
 }  // namespace detail
 
 /// Copies the elements of a tensor, rounded to nearest where T is narrower (f64 through float);
@@ -130,16 +152,13 @@ void copy_values(raw_tensor const& tensor, vector_view<T> values, std::string_vi
     throw_shape_error("copy_values: '", source, "': ", tensor.name, " has ",
                       element_count(tensor.shape), " elements, the destination has ", values.size);
   }
-  char const* const from = tensor.bytes.data();
-  switch (tensor.type) {
-    case dtype::f64: return detail::convert_elements<double>(from, values);
-    case dtype::f32: return detail::convert_elements<float>(from, values);
-    case dtype::f16: return detail::convert_elements<f16>(from, values);
-    case dtype::bf16: return detail::convert_elements<bf16>(from, values);
-    default: break;
+  bool const known = detail::with_scalar_of(tensor.type, [&]<class From>(From) {
+    detail::convert_elements<From>(tensor.bytes.data(), values);
+  });
+  if (!known) {
+    throw_format_error("copy_values: '", source, "': ", tensor.name, " has the type ",
+                       traits_of(tensor.type).name, ", expected F64, F32, F16 or BF16");
   }
-  throw_format_error("copy_values: '", source, "': ", tensor.name, " has the type ",
-                     traits_of(tensor.type).name, ", expected F64, F32, F16 or BF16");
 }
 
 LAMINA_NAMESPACE_END

@@ -56,14 +56,10 @@ inline raw_tensor safetensors_tensor(std::string const& name, json_view const& e
   index_t const data_size = static_cast<index_t>(data.size());
   index_t const begin = offsets.at(index_t{0}).integer(0, data_size);
   index_t const end = offsets.at(1).integer(begin, data_size);
-  index_t const count = element_count(tensor.shape);
-  index_t bit_count = 0;
-  bool const possible =
-      count >= 0 && !__builtin_mul_overflow(count, traits_of(tensor.type).bit_count, &bit_count) &&
-      bit_count % 8 == 0;
-  if (!possible || bit_count / 8 != end - begin) {
+  index_t const size = byte_count(tensor);
+  if (size != end - begin) {
     throw_format_error(offsets.where(), " spans ", end - begin, " bytes, expected ",
-                       possible ? std::to_string(bit_count / 8) : "a size that its shape can have",
+                       size < 0 ? "a size that its shape can have" : std::to_string(size),
                        " by its shape and type");
   }
   tensor.bytes =
@@ -240,5 +236,154 @@ class safetensors_file {
   std::vector<raw_tensor> tensors_;
   safetensors_metadata metadata_;
 };
+
+/// Writes a safetensors file piece by piece, so that nobody needs the whole model in memory. The
+/// path changes at commit(), as atomic_file says, and not at all before.
+///
+///   lamina::safetensors_writer writer(path, layout);   // names, types, shapes
+///   for (...) writer.write(values_of_the_next_tensor);
+///   writer.commit();
+class safetensors_writer {
+ public:
+  /// layout  the tensors in the order they will be written; their bytes are not looked at. A tensor
+  ///         lies aligned if those of wider elements come before it.
+  ///
+  /// Throws config_error if a name is used twice, is "__metadata__" or not UTF-8, a shape has no
+  /// size in bytes, or the header passes the format's limit; io_error if the file cannot be made.
+  safetensors_writer(std::string const& path, std::vector<raw_tensor> const& layout,
+                     safetensors_metadata const& metadata = {})
+      : safetensors_writer(path, layout, header_of(path, layout, metadata)) {}
+
+  /// The next bytes, all of one tensor. Throws shape_error if they are more than it has left.
+  void write_bytes(std::string_view bytes) {
+    index_t const left = section().left;
+    if (static_cast<index_t>(bytes.size()) > left) {
+      throw_shape_error("safetensors_writer: ", bytes.size(), " bytes are given, ",
+                        sections_[current_].name, " has ", left, " left to write");
+    }
+    sections_[current_].left -= static_cast<index_t>(bytes.size());
+    file_.write(bytes);
+  }
+
+  /// The next elements, all of one tensor, rounded to its type as copy_values does.
+  template <storage_scalar T>
+  void write(vector_view<T const> values) {
+    dtype const type = section().type;
+    if (type == dtype_of<T>) return write_bytes(bytes_of(values));
+    bool const known = detail::with_scalar_of(type, [&]<class To>(To) {
+      To block[1024];
+      while (!values.empty()) {
+        index_t const count = (std::min)(values.size, index_t{1024});
+        detail::convert_elements<T>(bytes_of(values).data(), vector_view<To>(block, count));
+        write_bytes(bytes_of(vector_view<To const>(block, count)));
+        values = values.subview(count, values.size - count);
+      }
+    });
+    if (!known) {
+      throw_config_error("safetensors_writer: ", sections_[current_].name, " has the type ",
+                         traits_of(type).name, ", expected F64, F32, F16 or BF16 for scalars");
+    }
+  }
+
+  /// Puts the file in its place. Throws shape_error if something is left to write.
+  void commit() {
+    if (skip_full() < sections_.size()) {
+      throw_shape_error("safetensors_writer: ", sections_[current_].name, " has ",
+                        sections_[current_].left, " bytes left to write");
+    }
+    file_.commit();
+  }
+
+ private:
+  struct unwritten {
+    std::string name;
+    dtype type;
+    index_t left;
+  };
+
+  safetensors_writer(std::string const& path, std::vector<raw_tensor> const& layout,
+                     std::string const& header)
+      : file_(path, "safetensors_writer") {
+    for (raw_tensor const& tensor : layout) {
+      sections_.push_back({tensor.name, tensor.type, byte_count(tensor)});
+    }
+    std::uint64_t const size = header.size();
+    file_.write({reinterpret_cast<char const*>(&size), sizeof size});
+    file_.write(header);
+  }
+
+  static std::string header_of(std::string const& path, std::vector<raw_tensor> const& layout,
+                               safetensors_metadata const& metadata) {
+    nlohmann::json header(nlohmann::json::value_t::object);
+    if (!metadata.empty()) header["__metadata__"] = metadata;
+    index_t begin = 0;
+    for (raw_tensor const& tensor : layout) {
+      index_t const size = byte_count(tensor);
+      index_t end = 0;
+      if (size < 0 || __builtin_add_overflow(begin, size, &end)) {
+        throw_config_error("safetensors_writer: '", path, "': ", tensor.name,
+                           " has a shape and type without a size in bytes");
+      }
+      if (tensor.name == "__metadata__" || header.contains(tensor.name)) {
+        throw_config_error("safetensors_writer: '", path, "': the name ", tensor.name,
+                           " is used twice or __metadata__");
+      }
+      header[tensor.name] = {{"dtype", traits_of(tensor.type).name},
+                             {"shape", tensor.shape},
+                             {"data_offsets", {begin, end}}};
+      begin = end;
+    }
+    // Bytes that are not UTF-8 are replaced, and so read back as something else.
+    std::string text = header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    if (nlohmann::json::parse(text, nullptr, false) != header) {
+      throw_config_error("safetensors_writer: '", path, "': a name or the metadata is not UTF-8");
+    }
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    if (static_cast<index_t>(text.size()) > safetensors_header_limit) {
+      throw_config_error("safetensors_writer: '", path, "': the header has ", text.size(),
+                         " bytes, expected at most ", safetensors_header_limit);
+    }
+    return text;
+  }
+
+  // The first tensor that has something left to write.
+  std::size_t skip_full() noexcept {
+    while (current_ < sections_.size() && sections_[current_].left == 0) ++current_;
+    return current_;
+  }
+  unwritten& section() {
+    if (skip_full() == sections_.size()) {
+      throw_shape_error("safetensors_writer: all tensors are written, expected commit()");
+    }
+    return sections_[current_];
+  }
+
+  std::vector<unwritten> sections_;
+  std::size_t current_ = 0;
+  atomic_file file_;
+};
+
+/// Writes tensors, wider elements first, so that each is aligned. Afterwards, also after a crash,
+/// the path holds all of it or what was there before.
+///
+/// Throws as safetensors_writer does, and shape_error if a tensor's bytes are not what its shape
+/// and type have.
+inline void write_safetensors(std::string const& path, std::vector<raw_tensor> tensors,
+                              safetensors_metadata const& metadata = {}) {
+  for (raw_tensor const& tensor : tensors) {
+    if (static_cast<index_t>(tensor.bytes.size()) != byte_count(tensor)) {
+      throw_shape_error("write_safetensors: '", path, "': ", tensor.name, " has ",
+                        tensor.bytes.size(), " bytes, expected ", byte_count(tensor),
+                        " by its shape and type");
+    }
+  }
+  std::ranges::stable_sort(
+      tensors, {}, [](raw_tensor const& tensor) { return -traits_of(tensor.type).bit_count; });
+  safetensors_writer writer(path, tensors, metadata);
+  for (raw_tensor const& tensor : tensors) {
+    if (!tensor.bytes.empty()) writer.write_bytes(tensor.bytes);
+  }
+  writer.commit();
+}
 
 LAMINA_NAMESPACE_END
