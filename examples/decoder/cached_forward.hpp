@@ -29,12 +29,13 @@ class cached_forward {
     shape_ = model.shape();
     cache_.reset(model.backend(), shape_, rows, max_length);
     rotary_.cover(model.backend(), shape_, max_length);
-    scratch_memory_.reset(model.backend(), attention_worker_count * padded(max_length));
-    scratch_ = scratch_memory_.take(attention_worker_count, padded(max_length));
+    index_t const scratch = cached_attention<scalar_type>::scratch_size(shape_, max_length);
+    scratch_memory_.reset(model.backend(), attention_worker_count * scratch);
+    scratch_ = scratch_memory_.take(attention_worker_count, scratch);
   }
 
-  /// Sequence `to` has seen what sequence `from` has seen.
-  void copy_row(index_t from, index_t to) { cache_.copy_row(from, to); }
+  /// Sequence `to` has seen the first `length` tokens of sequence `from`.
+  void copy_row(index_t from, index_t to, index_t length) { cache_.copy_row(from, to, length); }
 
   /// Logits [wanted, vocab]; valid until the next call, may be overwritten.
   ///

@@ -10,23 +10,27 @@
 
 namespace decoder {
 
-/// The cache of one layer. Keys are kept transposed, as attend() wants them.
+/// The cache of one layer: for every sequence and kv head, keys and values as attend() wants them.
 ///
-/// keys    [rows x kv heads x head_width, padded(max_length)]
-/// values  [rows x kv heads x max_length, head_width]
+/// keys    [rows x kv heads, head_columns of max_length positions]
+/// values  [rows x kv heads, head_rows of max_length positions]
 template <real T>
 struct layer_cache {
   config const* shape;
-  index_t max_length;
   matrix_view<T> keys;
   matrix_view<T> values;
 
-  matrix_view<T> row_keys(index_t row, index_t kv_head) const {
-    index_t const width = shape->head_width;
-    return keys.row_block((row * shape->kv_head_count + kv_head) * width, width);
+  static index_t keys_size(config const& shape, index_t max_length) {
+    return round_up(max_length, tile_cols<T>) * shape.head_width;
   }
-  matrix_view<T> row_values(index_t row, index_t kv_head) const {
-    return values.row_block((row * shape->kv_head_count + kv_head) * max_length, max_length);
+  static index_t values_size(config const& shape, index_t max_length) {
+    return max_length * padded_width<T>(shape.head_width);
+  }
+  column_pieces<T> row_keys(index_t row, index_t kv_head) const {
+    return head_columns(keys.row(row * shape->kv_head_count + kv_head).data, shape->head_width);
+  }
+  column_pieces<T> row_values(index_t row, index_t kv_head) const {
+    return head_rows(values.row(row * shape->kv_head_count + kv_head).data, shape->head_width);
   }
 };
 
@@ -40,14 +44,14 @@ class key_value_cache {
 
   /// Forgets everything and makes room. `shape` must outlive the use of the cache.
   void reset(Backend const& backend, config const& shape, index_t rows, index_t max_length) {
+    using cache = layer_cache<scalar_type>;
     index_t const heads = rows * shape.kv_head_count;
-    memory_.reset(backend,
-                  shape.layer_count * heads * shape.head_width * (padded(max_length) + max_length));
+    index_t const keys = cache::keys_size(shape, max_length);
+    index_t const values = cache::values_size(shape, max_length);
+    memory_.reset(backend, shape.layer_count * heads * (keys + values));
     layers_.clear();
     for (index_t layer = 0; layer < shape.layer_count; ++layer) {
-      layers_.push_back({&shape, max_length,
-                         memory_.take(heads * shape.head_width, padded(max_length)),
-                         memory_.take(heads * max_length, shape.head_width)});
+      layers_.push_back({&shape, memory_.take(heads, keys), memory_.take(heads, values)});
     }
   }
 
@@ -55,22 +59,20 @@ class key_value_cache {
     return layers_[static_cast<std::size_t>(index)];
   }
 
-  /// Row `to` has seen what row `from` has seen.
-  void copy_row(index_t from, index_t to) {
+  /// Row `to` has seen the first `length` tokens of row `from`.
+  void copy_row(index_t from, index_t to, index_t length) {
     for (layer_cache<scalar_type> const& cache : layers_) {
       index_t const heads = cache.shape->kv_head_count;
-      copy_part(cache.keys, heads * cache.shape->head_width, from, to);
-      copy_part(cache.values, heads * cache.max_length, from, to);
+      index_t const keys = cache.keys_size(*cache.shape, length);
+      index_t const values = cache.values_size(*cache.shape, length);
+      for (index_t head = 0; head < heads; ++head) {
+        std::copy_n(cache.row_keys(from, head).data, keys, cache.row_keys(to, head).data);
+        std::copy_n(cache.row_values(from, head).data, values, cache.row_values(to, head).data);
+      }
     }
   }
 
  private:
-  // Part `from` of `rows` matrix rows over part `to`.
-  static void copy_part(matrix_view<scalar_type> whole, index_t rows, index_t from, index_t to) {
-    scalar_type const* const source = whole.data + from * rows * whole.stride;
-    std::copy(source, source + rows * whole.stride, whole.data + to * rows * whole.stride);
-  }
-
   arena<Backend> memory_;
   std::vector<layer_cache<scalar_type>> layers_;
 };
@@ -98,21 +100,21 @@ struct store_heads {
     for (index_t head = 0; head < shape.kv_head_count; ++head) {
       T const* const key = qkv.row(token).data + shape.query_width() + head * width;
       T const* const value = key + shape.key_width();
-      matrix_view<T> const keys = cache.row_keys(added.rows[token], head);
-      T* const values = cache.row_values(added.rows[token], head).row(position).data;
-      lamina::for_each_element(lanes, 0, width, [=](index_t c) {
-        keys(c, position) = key[c];
-        values[c] = value[c];
-      });
+      index_t const row = added.rows[token];
+      column_pieces<T> const values = cache.row_values(row, head);
+      if (lanes.lane() != 0) continue;
+      place_column(key, width, position, cache.row_keys(row, head));
+      place_row(value, width, T(1), values.data + position * values.row);
     }
   }
 };
 
 /// Attention of new tokens to everything up to themselves in their cache rows. Each row of this
-/// body works its share of the tokens with its own scratch.
+/// body works its share of the tokens with its own scratch; successive tokens of a sequence are
+/// worked together.
 ///
 /// mixed    [tokens, query_width]
-/// scratch  [attention_worker_count, padded(max_length)]
+/// scratch  [attention_worker_count, scratch_size(...)]
 template <real T>
 struct cached_attention {
   layer_cache<T> cache;
@@ -121,20 +123,48 @@ struct cached_attention {
   matrix_view<T> mixed;
   matrix_view<T> scratch;
 
+  static index_t scratch_size(config const& shape, index_t max_length) {
+    return attend_scratch_size<T>(shape.head_width, shape.head_count / shape.kv_head_count,
+                                  max_length);
+  }
+
   template <lane_group Lanes>
   void operator()(Lanes lanes, index_t worker) const {
     if (lanes.lane() != 0) return;
-    config const& shape = *cache.shape;
-    index_t const group = shape.head_count / shape.kv_head_count;
     index_t const count = added.rows.size;
     index_t const last = count * (worker + 1) / attention_worker_count;
-    for (index_t token = count * worker / attention_worker_count; token < last; ++token) {
-      for (index_t head = 0; head < shape.head_count; ++head) {
-        index_t const column = head * shape.head_width;
-        attend<T>(qkv.row(token).data + column, cache.row_keys(added.rows[token], head / group),
-                  cache.row_values(added.rows[token], head / group), added.positions[token] + 1,
-                  scratch.row(worker).data, mixed.row(token).data + column);
-      }
+    index_t token = count * worker / attention_worker_count;
+    while (token < last) {
+      index_t const size = run_length(token, last);
+      attend_together(token, size, scratch.row(worker).data);
+      token += size;
+    }
+  }
+
+ private:
+  // Tokens from `token` on that follow each other in one sequence, at most a block of them.
+  index_t run_length(index_t token, index_t last) const {
+    config const& shape = *cache.shape;
+    index_t const most = block_positions(shape.head_count / shape.kv_head_count);
+    index_t size = 1;
+    while (size < most && token + size < last && added.rows[token + size] == added.rows[token] &&
+           added.positions[token + size] == added.positions[token] + size) {
+      ++size;
+    }
+    return size;
+  }
+
+  void attend_together(index_t token, index_t size, T* memory) const {
+    config const& shape = *cache.shape;
+    index_t const group = shape.head_count / shape.kv_head_count, width = shape.head_width;
+    index_t const row = added.rows[token], first = added.positions[token];
+    for (index_t head = 0; head < shape.kv_head_count; ++head) {
+      index_t const column = head * group * width;
+      head_block<T const> const queries{
+          {qkv.row(token).data + column, size, group * width, qkv.stride}, first, group};
+      head_block<T> const out{
+          {mixed.row(token).data + column, size, group * width, mixed.stride}, first, group};
+      attend<T>(queries, cache.row_keys(row, head), cache.row_values(row, head), memory, out, {});
     }
   }
 };

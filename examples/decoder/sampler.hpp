@@ -73,7 +73,7 @@ class sampler {
       auto const logits =
           forward_.run(model, pending_tokens_, {pending_rows_, pending_positions_}, wanted_);
       for (index_t row = 0; draws_per_row > 1 && row < prompt_count * copies; ++row) {
-        if (row % copies != 0) forward_.copy_row(row - row % copies, row);
+        if (row % copies != 0) forward_.copy_row(row - row % copies, row, length(row));
       }
       draw(model.backend(), logits, draws_per_row, options);
       advance(model.shape(), session);
