@@ -32,6 +32,7 @@
 #include "lamina/layers/parameter_selection.hpp"
 #include "lamina/layers/role_set.hpp"
 #include "lamina/layers/role_text.hpp"
+#include "lamina/layers/schedule.hpp"
 #include "lamina/layers/selection_text.hpp"
 #include "lamina/layers/selector.hpp"
 #include "lamina/layers/step_flops.hpp"
