@@ -8,8 +8,12 @@
 #include <vector>
 
 #include "examples/decoder/config.hpp"
+#include "lamina/core/view.hpp"
+#include "lamina/model/prefix_cache.hpp"
 
 namespace decoder {
+
+using lamina::vector_view;
 
 /// Sequences one after another, and the positions whose logits are wanted.
 ///
@@ -140,6 +144,40 @@ inline token_batch slice(token_batch const& batch, index_t first, index_t last) 
   for (index_t& offset : part.offsets) offset -= shift;
   for (index_t& row : part.logit_rows) row -= shift;
   return part;
+}
+
+/// Some sequences of a batch, in the order given; a mini-batch of its own.
+/// Throws shape_error if there is no such sequence, or none is given.
+inline token_batch select(token_batch const& batch, vector_view<index_t const> sequences) {
+  if (sequences.empty()) {
+    lamina::throw_shape_error("decoder::select: no sequences are given, expected at least one");
+  }
+  token_batch part;
+  part.offsets.push_back(0);
+  for (index_t const sequence : sequences) {
+    if (sequence < 0 || sequence >= batch.sequence_count()) {
+      lamina::throw_shape_error("decoder::select: sequence ", sequence,
+                                " is wanted, the batch has ", batch.sequence_count());
+    }
+    token_batch const one = slice(batch, sequence, sequence + 1);
+    index_t const shift = part.token_count();
+    part.tokens.insert(part.tokens.end(), one.tokens.begin(), one.tokens.end());
+    for (index_t const row : one.logit_rows) part.logit_rows.push_back(shift + row);
+    part.offsets.push_back(part.token_count());
+  }
+  return part;
+}
+
+/// Where the tokens of these sequences lie in the batch: the rows of a prefix cache that was filled
+/// with the whole batch, for select(batch, sequences).
+inline std::vector<lamina::row_range> token_rows(token_batch const& batch,
+                                                 vector_view<index_t const> sequences) {
+  std::vector<lamina::row_range> rows;
+  for (index_t const sequence : sequences) {
+    auto const s = static_cast<std::size_t>(sequence);
+    rows.push_back({batch.offsets[s], batch.offsets[s + 1] - batch.offsets[s]});
+  }
+  return rows;
 }
 
 }  // namespace decoder

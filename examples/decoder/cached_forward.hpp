@@ -52,7 +52,7 @@ class cached_forward {
     matrix_view<T> const stream = memory_.take(rows, shape_.width);
     matrix_view<T> const hidden = memory_.take(last_rows, shape_.width);
     matrix_view<T> const logits = memory_.take(last_rows, shape_.vocab);
-    auto const a = layer_activations<T>::lay_out(backend, layer_memory_, shape_, rows, false);
+    auto const a = layer_activations<T>::lay_out(backend, layer_memory_, shape_, rows);
 
     tensor_block<Backend> const& outer = model.block(lamina::outside_layers);
     forward_pass<Backend> const run{backend, shape_, rotary_, added.positions, row_block};

@@ -3,35 +3,11 @@
 #pragma once
 
 #include "examples/decoder/layer_forward.hpp"
-#include "lamina/layers/backward_plan.hpp"
 
 namespace decoder {
 
-/// How far the backward pass goes inside a layer. Each step implies the ones above it; a stop layer
-/// ends after the last tensor it trains.
-struct layer_needs {
-  bool mlp_inner;        // through down_proj, to the gate and up projections
-  bool mlp_input;        // through them, to the norm
-  bool middle;           // through the mlp norm, to the attention branch
-  bool attention_inner;  // through o_proj and the attention, to the query, key, value heads
-  bool attention_input;  // through their projections, to the norm
-  bool input;            // through the attention norm, to the layer below
-
-  layer_needs(lamina::backward_plan const& plan, index_t layer) {
-    using role = parameter_role;
-    auto const trains = [&](auto... r) { return (plan.weight_gradient(layer, r) || ...); };
-    input = plan.activation_gradient(layer);
-    attention_input = input || trains(role::attention_norm);
-    attention_inner =
-        attention_input || trains(role::attention_query, role::attention_key, role::attention_value,
-                                  role::query_norm, role::key_norm);
-    middle = attention_inner || trains(role::attention_output);
-    mlp_input = middle || trains(role::mlp_norm);
-    mlp_inner = mlp_input || trains(role::mlp_gate, role::mlp_up);
-  }
-};
-
-/// Gradients of activations, reused by every layer.
+/// Gradients of activations, reused by every layer; those of a layer's two branches share their
+/// place.
 template <class T>
 struct activation_gradients {
   matrix_view<T> stream;     // [tokens, width]  of the residual stream, updated in place
@@ -45,12 +21,18 @@ struct activation_gradients {
   static activation_gradients lay_out(Backend const& backend, arena<Backend>& memory,
                                       config const& shape, index_t tokens) {
     index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
-    memory.reset(backend, tokens * (2 * d + shape.qkv_width() + q + 3 * f));
+    index_t const attention = shape.qkv_width() + q, mlp = 3 * f;
+    memory.reset(backend, tokens * (2 * d + (std::max)(attention, mlp)));
     activation_gradients g;
-    g.stream = memory.take(tokens, d);
-    g.branch = memory.take(tokens, d);
+    auto const common = [&] {
+      g.stream = memory.take(tokens, d);
+      g.branch = memory.take(tokens, d);
+    };
+    common();
     g.qkv = memory.take(tokens, shape.qkv_width());
     g.mixed = memory.take(tokens, q);
+    memory.reset(backend, 0);
+    common();
     g.gate_up = memory.take(tokens, 2 * f);
     g.activated = memory.take(tokens, f);
     return g;
@@ -119,8 +101,7 @@ struct planned_gradients {
   }
   template <class Tensor>
   vector_view<T> vector(Tensor tensor) const {
-    matrix_view<T> const row = matrix(tensor);
-    return {row.data, row.rows * row.cols};
+    return flat(matrix(tensor));
   }
 };
 
@@ -140,10 +121,10 @@ void backward_mlp(backward_pass<Backend> const& run, layer_needs const& needs,
   run.weight_gradient(g.gate_up, run.shape.ffn_width, a.mlp_input, grads.matrix(t::up));
   if (!needs.mlp_input) return;
   run.input_gradient(g.gate_up, weights.stacked(t::gate, t::up), g.branch);
-  run.norm_weight_gradient(a.mlp_residual, a.inverse_rms.row(1), g.branch,
+  run.norm_weight_gradient(a.mlp_residual, flat(a.mlp_inverse_rms), g.branch,
                            grads.vector(t::mlp_norm));
   if (!needs.middle) return;
-  run.norm_input_gradient(a.mlp_residual, weights.vector(t::mlp_norm), a.inverse_rms.row(1),
+  run.norm_input_gradient(a.mlp_residual, weights.vector(t::mlp_norm), flat(a.mlp_inverse_rms),
                           g.branch, g.stream);
 }
 
@@ -197,11 +178,11 @@ void backward_attention(backward_pass<Backend> const& run, layer_needs const& ne
   run.bias_gradient(g.qkv, q + k, grads.vector(t::value_bias));
   if (!needs.attention_input) return;
   run.input_gradient(g.qkv, weights.stacked(t::query, t::value), g.branch);
-  run.norm_weight_gradient(a.attention_residual, a.inverse_rms.row(0), g.branch,
+  run.norm_weight_gradient(a.attention_residual, flat(a.attention_inverse_rms), g.branch,
                            grads.vector(t::attention_norm));
   if (!needs.input) return;
   run.norm_input_gradient(a.attention_residual, weights.vector(t::attention_norm),
-                          a.inverse_rms.row(0), g.branch, g.stream);
+                          flat(a.attention_inverse_rms), g.branch, g.stream);
 }
 
 }  // namespace decoder

@@ -71,13 +71,9 @@ void forward_layer(forward_pass<Backend> const& run, tensor_block<Backend> const
                    matrix_view<typename Backend::scalar_type> stream, Attend const& attend) {
   using T = typename Backend::scalar_type;
   using t = layer_tensor;
-  bool const keeps = a.inverse_rms.data != nullptr;
-  auto const inverse_rms = [&](index_t norm) {
-    return keeps ? a.inverse_rms.row(norm) : vector_view<T>{};
-  };
 
   run.normalize(stream, weights.vector(t::attention_norm), a.attention_input, a.attention_residual,
-                inverse_rms(0));
+                flat(a.attention_inverse_rms));
   run.project(a.attention_input, weights.stacked(t::query, t::value), T(0), a.qkv);
   run.each_token(rotate_heads<T>{
       &run.shape, a.qkv, run.positions, run.rotary.cosine(), run.rotary.sine(),
@@ -86,7 +82,8 @@ void forward_layer(forward_pass<Backend> const& run, tensor_block<Backend> const
   attend(a.qkv, a.mixed);
   run.project(a.mixed, weights.weight(t::attention_output), T(1), stream);
 
-  run.normalize(stream, weights.vector(t::mlp_norm), a.mlp_input, a.mlp_residual, inverse_rms(1));
+  run.normalize(stream, weights.vector(t::mlp_norm), a.mlp_input, a.mlp_residual,
+                flat(a.mlp_inverse_rms));
   run.project(a.mlp_input, weights.stacked(t::gate, t::up), T(0), a.gate_up);
   run.each_token(swiglu<T>{a.gate_up, a.activated});
   run.project(a.activated, weights.weight(t::down), T(1), stream);

@@ -28,6 +28,20 @@ struct gather_rows {
   }
 };
 
+/// target[i, :] = source[i, :].
+template <real T>
+struct copy_row {
+  matrix_view<T const> source;
+  matrix_view<T> target;
+
+  template <lane_group Lanes>
+  void operator()(Lanes lanes, index_t row) const {
+    T const* const from = source.row(row).data;
+    T* const to = target.row(row).data;
+    lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) { to[c] = from[c]; });
+  }
+};
+
 /// target[i, :] = 0.
 template <real T>
 struct zero_rows {

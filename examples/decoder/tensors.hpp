@@ -20,6 +20,12 @@ using lamina::matrix_view;
 using lamina::parameter_role;
 using lamina::vector_view;
 
+/// A matrix without gaps between its rows, as one vector.
+template <class T>
+vector_view<T> flat(matrix_view<T> matrix) {
+  return {matrix.data, matrix.rows * matrix.cols};
+}
+
 /// One tensor: [rows, cols], vectors with one row; no rows if the model does not have it.
 ///
 /// name       after the layer's prefix, as Hugging Face spells it
@@ -169,6 +175,17 @@ class tensor_block {
     if (grown) list_parameters();
   }
 
+  /// Frees the gradient of every tensor whose role does not satisfy `trained`.
+  template <class Trained>
+  void release(Backend const& backend, Trained const& trained) {
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      if (gradient_[i].rows == 0 || trained(specs_[i].role)) continue;
+      gradients_[i] = backend.make_matrix(0, 0);
+      gradient_[i] = {nullptr, 0, specs_[i].cols};
+    }
+    list_parameters();
+  }
+
   /// The tensors the model has.
   std::span<parameter_type const> parameters() const { return parameters_; }
 
@@ -192,10 +209,6 @@ class tensor_block {
     index_t total = 0;
     for (tensor_spec const& spec : specs) total += spec.rows * spec.cols;
     return total;
-  }
-
-  static vector_view<scalar_type> flat(matrix_view<scalar_type> matrix) {
-    return {matrix.data, matrix.rows * matrix.cols};
   }
 
   void list_parameters() {

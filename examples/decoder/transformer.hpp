@@ -9,7 +9,7 @@
 
 namespace decoder {
 
-/// Models lamina::trainable_model and lamina::whole_model. Movable, not copyable: parameter views
+/// Models lamina::prefix_model and lamina::whole_model. Movable, not copyable: parameter views
 /// point into it (copy_weights copies values).
 ///
 /// Bits: a planned gradient has the same bits under every plan that trains it, and with any number
@@ -28,10 +28,10 @@ class transformer {
       : backend_(std::move(backend)),
         shape_((check(shape), shape)),
         rotary_(backend_),
-        frozen_(backend_),
+        stream_memory_(backend_),
+        working_(backend_),
         outside_(backend_),
-        attention_scratch_(backend_),
-        gradient_memory_(backend_) {
+        attention_scratch_(backend_) {
     blocks_.reserve(static_cast<std::size_t>(shape_.layer_count) + 1);
     blocks_.emplace_back(backend_, outer_tensor_specs(shape_), lamina::outside_layers, "");
     for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
@@ -40,6 +40,7 @@ class transformer {
       saved_.emplace_back(backend_);
     }
     activations_.resize(saved_.size());
+    needs_.resize(saved_.size());
   }
   transformer(transformer&&) = default;
   transformer& operator=(transformer&&) = default;
@@ -100,18 +101,76 @@ class transformer {
     }
   }
 
+  /// Frees the gradients of all parameters that the plan does not train: of a selection that is
+  /// left behind. Views of them are invalid afterwards; an optimizer has to be bound anew first.
+  /// Throws as prepare.
+  void release(lamina::backward_plan const& plan) {
+    check_plan("decoder::release", plan);
+    for (index_t layer = lamina::outside_layers; layer < shape_.layer_count; ++layer) {
+      blocks_[static_cast<std::size_t>(layer + 1)].release(
+          backend_, [&](parameter_role role) { return plan.weight_gradient(layer, role); });
+    }
+  }
+
   /// Logits [logit_rows, vocab] of the wanted positions; valid until the next forward, may be
-  /// overwritten. Keeps activations from plan.stop_layer() upwards.
+  /// overwritten. Keeps what backward reads for this plan, and nothing else.
   /// Throws what check(batch) and prepare(plan) throw, before anything runs.
   matrix_view<scalar_type> forward(token_batch const& batch, lamina::backward_plan const& plan) {
     check(batch, shape_);
     prepare(plan);
-    return run_forward(batch, plan.stop_layer());
+    begin(batch, static_cast<index_t>(batch.logit_rows.size()), &plan);
+    embed();
+    run_layers(0, shape_.layer_count);
+    return run_head();
   }
   /// The same logits, keeping nothing.
   matrix_view<scalar_type> forward(token_batch const& batch) {
     check(batch, shape_);
-    return run_forward(batch, shape_.layer_count);
+    begin(batch, static_cast<index_t>(batch.logit_rows.size()), nullptr);
+    embed();
+    run_layers(0, shape_.layer_count);
+    return run_head();
+  }
+
+  /// The residual stream [tokens, width] that enters a layer, or leaves the last one (layer =
+  /// layer_count()); valid until the next forward. Computes no logits and keeps nothing.
+  /// Throws what check(batch) throws, and config_error if there is no such layer.
+  matrix_view<scalar_type const> forward_prefix(token_batch const& batch, index_t layer) {
+    check(batch, shape_);
+    check_layer("decoder::forward_prefix", layer);
+    begin(batch, 0, nullptr);
+    embed();
+    run_layers(0, layer);
+    return stream_;
+  }
+
+  /// forward from the stream that enters a layer: the layers below are not run. With the result of
+  /// forward_prefix, logits and gradients have the bits of forward.
+  ///
+  /// stream  [tokens, width]  of the tokens of `batch`; may be what forward_prefix returned
+  /// Throws as forward, shape_error if the stream is of another shape, and config_error if there
+  /// is no such layer or the plan trains something below it.
+  matrix_view<scalar_type> forward_suffix(token_batch const& batch, index_t layer,
+                                          matrix_view<scalar_type const> stream,
+                                          lamina::backward_plan const& plan) {
+    check(batch, shape_);
+    check_layer("decoder::forward_suffix", layer);
+    if (stream.rows != batch.token_count() || stream.cols != shape_.width) {
+      lamina::throw_shape_error("decoder::forward_suffix: the stream is ", stream.rows, " x ",
+                                stream.cols, ", expected tokens x width = ", batch.token_count(),
+                                " x ", shape_.width);
+    }
+    if (plan.stop_layer() < layer) {
+      lamina::throw_config_error("decoder::forward_suffix: the plan stops at layer ",
+                                 plan.stop_layer(), ", the stream enters layer ", layer);
+    }
+    prepare(plan);
+    begin(batch, static_cast<index_t>(batch.logit_rows.size()), &plan);
+    if (stream.data != stream_.data) {
+      backend_.executor().run(stream.rows, copy_row<T>{stream, stream_});
+    }
+    run_layers(layer, shape_.layer_count);
+    return run_head();
   }
 
   /// Fills the gradients of the planned parameters from d loss / d logits of the last forward, and
@@ -140,8 +199,18 @@ class transformer {
     }
   }
 
-  matrix_view<T> run_forward(token_batch const& batch, index_t stop_layer);
-  void lay_out(index_t stop_layer);
+  void check_layer(char const* function, index_t layer) const {
+    if (layer < 0 || layer > shape_.layer_count) {
+      lamina::throw_config_error(function, ": layer is ", layer, ", expected 0..",
+                                 shape_.layer_count);
+    }
+  }
+  void check_kept(lamina::backward_plan const& plan) const;
+
+  void begin(token_batch const& batch, index_t logit_rows, lamina::backward_plan const* plan);
+  void embed();
+  void run_layers(index_t first, index_t last);
+  matrix_view<T> run_head();
   void backward_outside(matrix_view<T const> d_logits, lamina::backward_plan const& plan,
                         activation_gradients<T> const& g, bool into_layers);
   void embedding_gradient(matrix_view<T const> d_stream);
@@ -165,40 +234,42 @@ class transformer {
   std::vector<index_t> positions_;                 // [tokens] in their sequences
   index_t longest_ = 0;                            // tokens of the longest sequence
   index_t stop_layer_ = lamina::max_layers;        // layers below kept nothing
+  std::vector<layer_needs> needs_;                 // [layers] what they kept
   std::vector<arena<Backend>> saved_;              // [layers]
-  arena<Backend> frozen_;                          // activations of layers that keep nothing
-  arena<Backend> outside_;                         // what follows
   std::vector<layer_activations<T>> activations_;  // [layers]
-  matrix_view<T> stream_;                          // [tokens, width] residual stream
-  matrix_view<T> last_;                            // [logit rows, width] its wanted rows
-  matrix_view<T> hidden_;                          // [logit rows, width] normalised
-  vector_view<T> inverse_rms_;                     // [logit rows]
-  matrix_view<T> logits_;                          // [logit rows, vocab]
+  arena<Backend> stream_memory_;
+  arena<Backend> working_;      // of one layer at a time, forward or backward
+  arena<Backend> outside_;      // what follows the stream
+  matrix_view<T> stream_;       // [tokens, width] residual stream
+  matrix_view<T> last_;         // [logit rows, width] its wanted rows
+  matrix_view<T> hidden_;       // [logit rows, width] normalised
+  vector_view<T> inverse_rms_;  // [logit rows]
+  matrix_view<T> logits_;       // [logit rows, vocab]
 
   arena<Backend> attention_scratch_;
-  arena<Backend> gradient_memory_;
   std::vector<index_t> token_first_;      // [vocab + 1], see sum_by_token
   std::vector<index_t> token_positions_;  // [tokens]
 };
 
+/// Takes over a batch and makes room for it: for the logits of `logit_rows` rows, and for what the
+/// backward pass of `plan` reads, if there is one.
 template <lamina::tensor_backend Backend>
-void transformer<Backend>::lay_out(index_t stop_layer) {
+void transformer<Backend>::begin(token_batch const& batch, index_t logit_rows,
+                                 lamina::backward_plan const* plan) {
+  batch_ = batch;
   index_t const tokens = batch_.token_count(), d = shape_.width;
-  index_t const rows = static_cast<index_t>(batch_.logit_rows.size());
-  outside_.reset(backend_, tokens * d + rows * (2 * d + 1 + shape_.vocab));
-  stream_ = outside_.take(tokens, d);
-  last_ = outside_.take(rows, d);
-  hidden_ = outside_.take(rows, d);
-  inverse_rms_ = outside_.take(1, rows).row(0);
-  logits_ = outside_.take(rows, shape_.vocab);
+  stop_layer_ = plan != nullptr ? plan->stop_layer() : lamina::max_layers;
+  stream_memory_.reset(backend_, tokens * d);
+  stream_ = stream_memory_.take(tokens, d);
+  outside_.reset(backend_, logit_rows * (2 * d + 1 + shape_.vocab));
+  last_ = outside_.take(logit_rows, d);
+  hidden_ = outside_.take(logit_rows, d);
+  inverse_rms_ = flat(outside_.take(1, logit_rows));
+  logits_ = outside_.take(logit_rows, shape_.vocab);
 
-  auto const frozen =
-      layer_activations<T>::lay_out(backend_, frozen_, shape_, stop_layer > 0 ? tokens : 0, false);
   for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
-    auto const i = static_cast<std::size_t>(layer);
-    activations_[i] = layer < stop_layer ? frozen
-                                         : layer_activations<T>::lay_out(backend_, saved_[i],
-                                                                         shape_, tokens, true);
+    needs_[static_cast<std::size_t>(layer)] =
+        plan != nullptr ? layer_needs(*plan, layer) : layer_needs();
   }
 
   positions_.resize(batch_.tokens.size());
@@ -212,38 +283,57 @@ void transformer<Backend>::lay_out(index_t stop_layer) {
 }
 
 template <lamina::tensor_backend Backend>
-matrix_view<typename Backend::scalar_type> transformer<Backend>::run_forward(
-    token_batch const& batch, index_t stop_layer) {
-  batch_ = batch;
-  stop_layer_ = stop_layer;
-  lay_out(stop_layer);
+void transformer<Backend>::embed() {
+  backend_.executor().run(
+      stream_.rows,
+      gather_rows<T, std::int32_t>{block(lamina::outside_layers).weight(outer_tensor::embedding),
+                                   vector_view<std::int32_t const>(batch_.tokens), stream_});
+}
 
-  tensor_block<Backend> const& outer = block(lamina::outside_layers);
+/// Takes the stream through layers [first, last).
+template <lamina::tensor_backend Backend>
+void transformer<Backend>::run_layers(index_t first, index_t last) {
   vector_view<index_t const> const positions(positions_);
   forward_pass<Backend> const run{backend_, shape_, rotary_, positions, positions.size};
-  run.each_token(gather_rows<T, std::int32_t>{outer.weight(outer_tensor::embedding),
-                                              vector_view<std::int32_t const>(batch_.tokens),
-                                              stream_});
-
   matrix_view<T> const scratch = attention_scratch(attention<T>::scratch_size(shape_, longest_));
-  for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
-    layer_activations<T> const& a = activations_[static_cast<std::size_t>(layer)];
+  for (index_t layer = first; layer < last; ++layer) {
+    auto const i = static_cast<std::size_t>(layer);
+    layer_activations<T>& a = activations_[i];
+    a = layer_activations<T>::lay_out(backend_, saved_[i], working_, shape_, positions.size,
+                                      needs_[i]);
     forward_layer(
         run, block(layer), a, stream_, [&](matrix_view<T const> qkv, matrix_view<T> mixed) {
           backend_.executor().run(attention_worker_count,
                                   attention<T>{layout(), qkv, mixed, a.log_sums, scratch});
         });
   }
+}
 
+template <lamina::tensor_backend Backend>
+matrix_view<typename Backend::scalar_type> transformer<Backend>::run_head() {
   vector_view<index_t const> const rows(batch_.logit_rows);
+  vector_view<T const> const norm = block(lamina::outside_layers).vector(outer_tensor::final_norm);
   auto const epsilon = static_cast<T>(shape_.norm_epsilon);
   backend_.executor().run(rows.size, gather_rows<T, index_t>{stream_, rows, last_});
-  backend_.executor().run(
-      rows.size,
-      rms_norm<T>{
-          last_, outer.vector(outer_tensor::final_norm), epsilon, hidden_, {}, inverse_rms_});
+  backend_.executor().run(rows.size, rms_norm<T>{last_, norm, epsilon, hidden_, {}, inverse_rms_});
   backend_.gemm(transpose::no, transpose::yes, T(1), hidden_, head(), T(0), logits_);
   return logits_;
+}
+
+template <lamina::tensor_backend Backend>
+void transformer<Backend>::check_kept(lamina::backward_plan const& plan) const {
+  if (plan.stop_layer() < stop_layer_) {
+    lamina::throw_config_error("decoder::backward: the plan stops at layer ", plan.stop_layer(),
+                               ", the forward pass kept activations from layer ", stop_layer_,
+                               " on");
+  }
+  for (index_t layer = plan.stop_layer(); layer < shape_.layer_count; ++layer) {
+    if (!needs_[static_cast<std::size_t>(layer)].covers(layer_needs(plan, layer))) {
+      lamina::throw_config_error("decoder::backward: the plan trains tensors of layer ", layer,
+                                 " that the plan of the forward pass did not: it kept no "
+                                 "activations for them");
+    }
+  }
 }
 
 template <lamina::tensor_backend Backend>
@@ -258,16 +348,11 @@ void transformer<Backend>::backward(matrix_view<scalar_type const> d_logits,
                               d_logits.cols, ", the logits are ", logits_.rows, " x ",
                               logits_.cols);
   }
-  if (plan.stop_layer() < stop_layer_) {
-    lamina::throw_config_error("decoder::backward: the plan stops at layer ", plan.stop_layer(),
-                               ", the forward pass kept activations from layer ", stop_layer_,
-                               " on");
-  }
+  check_kept(plan);
   prepare(plan);
 
   bool const into_layers = plan.stop_layer() < shape_.layer_count;
-  auto const g =
-      activation_gradients<T>::lay_out(backend_, gradient_memory_, shape_, batch_.token_count());
+  auto const g = activation_gradients<T>::lay_out(backend_, working_, shape_, batch_.token_count());
   backward_outside(d_logits, plan, g, into_layers);
   if (!into_layers) return;
 

@@ -2,12 +2,15 @@
 // Memory that steps reuse: it grows to the largest step seen and is then never allocated again.
 #pragma once
 
-#include "examples/decoder/config.hpp"
+#include <algorithm>
+
+#include "examples/decoder/memory.hpp"
 #include "examples/decoder/rotary.hpp"
 #include "lamina/backend/backend.hpp"
 
 namespace decoder {
 
+using lamina::layer_needs;
 using lamina::matrix_view;
 
 /// One piece of backend memory handed out in parts. reset() takes all parts back; contents stay.
@@ -44,48 +47,85 @@ class arena {
   index_t used_ = 0;
 };
 
-/// What the forward pass of one layer produces. Views that only a backward pass reads are empty in
-/// a layer that keeps nothing.
+/// What the forward pass of one layer produces. What the backward pass will read is kept, layer by
+/// layer; the rest lies in working memory that all layers share, and in a layer the attention
+/// branch and the feed-forward branch. Views that only a backward pass reads are empty where it
+/// will not.
 template <class T>
 struct layer_activations {
-  matrix_view<T> attention_input;     // [tokens, width]        normalised
-  matrix_view<T> qkv;                 // [tokens, qkv_width]    rotated heads
-  matrix_view<T> mixed;               // [tokens, query_width]  attention output
-  matrix_view<T> mlp_input;           // [tokens, width]        normalised
-  matrix_view<T> gate_up;             // [tokens, 2 ffn_width]
-  matrix_view<T> activated;           // [tokens, ffn_width]
-  matrix_view<T> attention_residual;  // [tokens, width]        residual stream, kept
-  matrix_view<T> mlp_residual;        // [tokens, width]        kept
-  matrix_view<T> inverse_rms;         // [2, tokens]            of the two, kept
-  matrix_view<T> log_sums;            // [tokens, heads]        of the attention, kept
-  matrix_view<T> heads;               // [tokens, q + k]        before the query/key norm, kept
-  matrix_view<T> head_inverse_rms;    // [tokens, heads + kv heads]  kept
+  matrix_view<T> attention_input;        // [tokens, width]        normalised
+  matrix_view<T> qkv;                    // [tokens, qkv_width]    rotated heads
+  matrix_view<T> mixed;                  // [tokens, query_width]  attention output
+  matrix_view<T> mlp_input;              // [tokens, width]        normalised
+  matrix_view<T> gate_up;                // [tokens, 2 ffn_width]
+  matrix_view<T> activated;              // [tokens, ffn_width]
+  matrix_view<T> attention_residual;     // [tokens, width]        residual stream
+  matrix_view<T> attention_inverse_rms;  // [1, tokens]
+  matrix_view<T> mlp_residual;           // [tokens, width]        residual stream
+  matrix_view<T> mlp_inverse_rms;        // [1, tokens]
+  matrix_view<T> log_sums;               // [tokens, heads]        of the attention
+  matrix_view<T> heads;                  // [tokens, q + k]        before the query/key norm
+  matrix_view<T> head_inverse_rms;       // [tokens, heads + kv heads]
 
-  /// Lays the activations of `tokens` tokens out in `memory`, whose parts become invalid.
+  /// Lays the activations of `tokens` tokens out: in `kept` what a backward pass for `needs` reads,
+  /// all else in `working`. Parts of both become invalid.
   template <class Backend>
-  static layer_activations lay_out(Backend const& backend, arena<Backend>& memory,
-                                   config const& shape, index_t tokens, bool keep) {
-    index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
-    index_t const qk = q + shape.key_width(), heads = shape.head_count + shape.kv_head_count;
-    index_t const working = 2 * d + shape.qkv_width() + q + 3 * f;
-    index_t const kept = 2 * d + 2 + shape.head_count + (shape.qk_norm ? qk + heads : 0);
-    memory.reset(backend, tokens * (working + (keep ? kept : 0)));
+  static layer_activations lay_out(Backend const& backend, arena<Backend>& kept,
+                                   arena<Backend>& working, config const& shape, index_t tokens,
+                                   layer_needs const& needs) {
     layer_activations a;
-    a.attention_input = memory.take(tokens, d);
-    a.qkv = memory.take(tokens, shape.qkv_width());
-    a.mixed = memory.take(tokens, q);
-    a.mlp_input = memory.take(tokens, d);
-    a.gate_up = memory.take(tokens, 2 * f);
-    a.activated = memory.take(tokens, f);
-    if (!keep) return a;
-    a.attention_residual = memory.take(tokens, d);
-    a.mlp_residual = memory.take(tokens, d);
-    a.inverse_rms = memory.take(2, tokens);
-    a.log_sums = memory.take(tokens, shape.head_count);
-    if (!shape.qk_norm) return a;
-    a.heads = memory.take(tokens, qk);
-    a.head_inverse_rms = memory.take(tokens, heads);
+    index_t kept_size = 0, attention_size = 0, mlp_size = 0;
+    a.visit(shape, tokens, needs, [&](matrix_view<T>&, branch b, bool keep, index_t r, index_t c) {
+      (keep ? kept_size : b == branch::attention ? attention_size : mlp_size) += r * c;
+    });
+    kept.reset(backend, kept_size);
+    working.reset(backend, (std::max)(attention_size, mlp_size));
+    branch last = branch::attention;
+    a.visit(shape, tokens, needs,
+            [&](matrix_view<T>& m, branch b, bool keep, index_t r, index_t c) {
+              if (b != last) working.reset(backend, 0);
+              last = b;
+              m = (keep ? kept : working).take(r, c);
+            });
     return a;
+  }
+
+  /// The same in working memory alone, for a pass that no backward pass follows.
+  template <class Backend>
+  static layer_activations lay_out(Backend const& backend, arena<Backend>& working,
+                                   config const& shape, index_t tokens) {
+    return lay_out(backend, working, working, shape, tokens, {});  // nothing is kept
+  }
+
+ private:
+  enum class branch : std::uint8_t { attention, mlp };
+
+  // Calls f(view, branch, whether it is kept, rows, columns) for every view the layer has, the
+  // attention branch first.
+  template <class F>
+  void visit(config const& shape, index_t tokens, layer_needs const& needs, F const& f) {
+    index_t const d = shape.width, q = shape.query_width(), w = shape.ffn_width;
+    auto const always = [&](matrix_view<T>& m, branch b, bool keep, index_t cols) {
+      f(m, b, keep, tokens, cols);
+    };
+    auto const if_kept = [&](matrix_view<T>& m, branch b, bool keep, index_t rows, index_t cols) {
+      if (keep) f(m, b, true, rows, cols);
+    };
+    bool const head_norm = needs.attention_inner && shape.qk_norm;
+    branch const att = branch::attention, mlp = branch::mlp;
+    always(attention_input, att, needs.qkv, d);
+    always(qkv, att, needs.attention_inner, shape.qkv_width());
+    always(mixed, att, needs.output, q);
+    if_kept(attention_residual, att, needs.attention_input, tokens, d);
+    if_kept(attention_inverse_rms, att, needs.attention_input, 1, tokens);
+    if_kept(log_sums, att, needs.attention_inner, tokens, shape.head_count);
+    if_kept(heads, att, head_norm, tokens, q + shape.key_width());
+    if_kept(head_inverse_rms, att, head_norm, tokens, shape.head_count + shape.kv_head_count);
+    always(mlp_input, mlp, needs.gate_up, d);
+    always(gate_up, mlp, needs.mlp_inner, 2 * w);
+    always(activated, mlp, needs.down, w);
+    if_kept(mlp_residual, mlp, needs.mlp_input, tokens, d);
+    if_kept(mlp_inverse_rms, mlp, needs.mlp_input, 1, tokens);
   }
 };
 

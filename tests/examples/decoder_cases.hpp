@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "examples/decoder/transformer.hpp"
@@ -104,11 +105,11 @@ bool same_bits(A const& a, B const& b) {
 }
 
 template <class T>
-std::vector<T> copy_of(lamina::vector_view<T> view) {
+std::vector<std::remove_const_t<T>> copy_of(lamina::vector_view<T> view) {
   return {view.begin(), view.end()};
 }
 template <class T>
-std::vector<T> copy_of(lamina::matrix_view<T> view) {
+std::vector<std::remove_const_t<T>> copy_of(lamina::matrix_view<T> view) {
   return {view.data, view.data + view.rows * view.cols};
 }
 

@@ -165,3 +165,50 @@ TEST_CASE("a bad batch throws and leaves the weights") {
       config_error);
   CHECK(model.weights() == before);
 }
+
+TEST_CASE_TEMPLATE("a step from the cached prefix is the step from the tokens, bit for bit",
+                   Backend, LAMINA_TEST_BACKENDS) {
+  using T = typename Backend::scalar_type;
+  Backend const backend{};
+  auto const plan = plan_backward(5, single_layer(3));
+  testing::minimal_prefix_model<T> plain(5, vocab), cached(5, vocab);
+  problem<T> p(31), q(31);
+  adamw plain_optimizer(backend, trained_parameters(plain, plan), {.learning_rate = 1e-2});
+  adamw cached_optimizer(backend, trained_parameters(cached, plan), {.learning_rate = 1e-2});
+  prefix_cache cache(cached, plan);
+  auto const prefix = cache.fill(cached, q.prompts);
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    auto const expected = train_step(backend, plain, grpo{}, plan, p.prompts, p.batch.view(),
+                                     p.outputs(), plain_optimizer);
+    auto const result = train_step(backend, cached, grpo{}, plan, prefix, q.prompts, q.batch.view(),
+                                   q.outputs(), cached_optimizer, 1e-2);
+    CHECK(result.policy.loss == expected.policy.loss);
+    CHECK(result.optimizer.gradient_norm == expected.optimizer.gradient_norm);
+    CHECK(q.log_probs == p.log_probs);
+  }
+  CHECK(cached.weights() == plain.weights());
+  CHECK(cached.layer_runs == 3 + 3 * 2);
+}
+
+TEST_CASE("a step that trains below the cached rows makes them unusable") {
+  eigen_backend<float> const backend;
+  auto const high = plan_backward(5, single_layer(3)), low = plan_backward(5, single_layer(1));
+  testing::minimal_prefix_model<float> model(5, vocab);
+  problem<float> p(31);
+  prefix_cache cache(model, high);
+  auto const prefix = cache.fill(model, p.prompts);
+  adamw high_optimizer(backend, trained_parameters(model, high), {.learning_rate = 1e-2});
+  adamw low_optimizer(backend, trained_parameters(model, low), {.learning_rate = 1e-2});
+  auto const step = [&](backward_plan const& plan, auto& optimizer) {
+    return train_step(backend, model, grpo{}, plan, prefix, p.prompts, p.batch.view(), p.outputs(),
+                      optimizer);
+  };
+  step(high, high_optimizer);
+  auto const before = model.weights();
+  CHECK_THROWS_AS(step(low, low_optimizer), config_error);  // this plan needs another cache
+  CHECK(model.weights() == before);
+  train_step(backend, model, grpo{}, low, p.prompts, p.batch.view(), p.outputs(), low_optimizer);
+  auto const moved = model.weights();
+  CHECK_THROWS_AS(step(high, high_optimizer), config_error);  // stale
+  CHECK(model.weights() == moved);
+}

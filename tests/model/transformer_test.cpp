@@ -54,6 +54,10 @@ TEST_CASE("the ladder: an untouched engine is layered, not trainable; members ma
   static_assert(trainable_model<minimal_model<float>>);
   static_assert(std::is_same_v<model_scalar_t<foreign_engine>, float>);
   static_assert(!layered_model<std::vector<float>>);
+  static_assert(prefix_model<testing::minimal_prefix_model<float>>);
+  static_assert(!prefix_model<minimal_model<float>>);
+  static_assert(std::is_same_v<model_stream_t<testing::minimal_prefix_model<double>>, double>);
+  static_assert(std::is_same_v<model_logit_t<minimal_model<float>>, float>);
   foreign_engine engine;
   CHECK(all_parameters(engine).size() == 3);
 }

@@ -3,6 +3,7 @@
 // gradient written by hand.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -41,19 +42,9 @@ class minimal_model {
   }
 
   matrix_view<T> forward(batch_type const& tokens, backward_plan const&) {
-    tokens_ = tokens;
-    states_.assign(weights_.size() + 1, std::vector<T>(tokens.size() * at(vocab_)));
-    for (std::size_t t = 0; t < tokens.size(); ++t) {
-      for (std::size_t v = 0; v < at(vocab_); ++v) {
-        T h = embedding_[at(tokens[t]) * at(vocab_) + v];
-        for (std::size_t k = 0; k < weights_.size(); ++k) {
-          states_[k][t * at(vocab_) + v] = h;
-          h += std::tanh(weights_[k][v] * h);
-        }
-        states_.back()[t * at(vocab_) + v] = h;
-      }
-    }
-    return {states_.back().data(), static_cast<index_t>(tokens.size()), vocab_};
+    embed(tokens);
+    run_layers(0, layer_count());
+    return state(layer_count());
   }
 
   void backward(matrix_view<T const> d_logits, backward_plan const& plan) {
@@ -79,6 +70,27 @@ class minimal_model {
   std::vector<std::vector<T>> const& gradients() const { return gradients_; }
   std::vector<T> const& embedding() const { return embedding_; }
 
+ protected:
+  void embed(batch_type const& tokens) {
+    tokens_ = tokens;
+    states_.assign(weights_.size() + 1, std::vector<T>(tokens.size() * at(vocab_)));
+    for (std::size_t i = 0; i < states_[0].size(); ++i) {
+      states_[0][i] = embedding_[at(tokens[i / at(vocab_)]) * at(vocab_) + i % at(vocab_)];
+    }
+  }
+  void run_layers(index_t first, index_t last) {
+    for (index_t k = first; k < last; ++k) {
+      std::vector<T> const& from = states_[at(k)];
+      for (std::size_t i = 0; i < from.size(); ++i) {
+        states_[at(k) + 1][i] = from[i] + std::tanh(weights_[at(k)][i % at(vocab_)] * from[i]);
+      }
+    }
+  }
+  /// What enters a layer [tokens, vocab].
+  matrix_view<T> state(index_t layer) {
+    return {states_[at(layer)].data(), static_cast<index_t>(tokens_.size()), vocab_};
+  }
+
  private:
   static std::size_t at(index_t i) { return static_cast<std::size_t>(i); }
 
@@ -89,7 +101,35 @@ class minimal_model {
   batch_type tokens_;
 };
 
+/// The least a prefix model can be; counts the layers it runs.
+template <real T>
+class minimal_prefix_model : public minimal_model<T> {
+ public:
+  using typename minimal_model<T>::batch_type;
+  using minimal_model<T>::minimal_model;
+
+  matrix_view<T const> forward_prefix(batch_type const& tokens, index_t layer) {
+    this->embed(tokens);
+    this->run_layers(0, layer);
+    layer_runs += layer;
+    return this->state(layer);
+  }
+  matrix_view<T> forward_suffix(batch_type const& tokens, index_t layer,
+                                matrix_view<T const> stream, backward_plan const&) {
+    std::vector<T> const copy(stream.data, stream.data + stream.rows * stream.cols);
+    this->embed(tokens);
+    std::copy(copy.begin(), copy.end(), this->state(layer).data);
+    this->run_layers(layer, this->layer_count());
+    layer_runs += this->layer_count() - layer;
+    return this->state(this->layer_count());
+  }
+
+  index_t layer_runs = 0;
+};
+
 static_assert(check_trainable_model<minimal_model<float>>());
+static_assert(check_prefix_model<minimal_prefix_model<float>>());
+static_assert(!prefix_model<minimal_model<float>>);
 static_assert(whole_model<minimal_model<double>> && !restorable_model<minimal_model<double>>);
 
 }  // namespace lamina::testing

@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "lamina/model/transformer.hpp"
+#include "lamina/model/prefix_cache.hpp"
 #include "lamina/policy/logits_loss.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -22,6 +22,23 @@ struct train_step_result {
   policy_result policy;
   Status optimizer;
 };
+
+namespace detail {
+
+// From logits to the step.
+template <class Backend, class Model, class Estimator, class Optimizer, class... StepArguments>
+auto step_from_logits(Backend const& backend, Model& model, Estimator const& estimator,
+                      backward_plan const& plan, matrix_view<model_logit_t<Model>> logits,
+                      policy_batch<compute_t<model_logit_t<Model>>> const& batch,
+                      policy_outputs<compute_t<model_logit_t<Model>>> const& outputs,
+                      Optimizer& optimizer, StepArguments const&... step_arguments) {
+  policy_result const policy = policy_loss(backend, estimator, logits, batch, outputs);
+  model_traits<Model>::backward(model, matrix_view<model_logit_t<Model> const>(logits), plan);
+  using status = decltype(optimizer.step(step_arguments...));
+  return train_step_result<status>{policy, optimizer.step(step_arguments...)};
+}
+
+}  // namespace detail
 
 /// forward by plan, logits to gradients in place, backward by plan, optimizer step.
 ///
@@ -42,12 +59,31 @@ auto train_step(
     policy_batch<compute_t<model_scalar_t<Model>>> const& batch,
     policy_outputs<std::type_identity_t<compute_t<model_scalar_t<Model>>>> const& outputs,
     Optimizer& optimizer, StepArguments const&... step_arguments) {
-  using scalar = model_scalar_t<Model>;
-  matrix_view<scalar> const logits = model_traits<Model>::forward(model, tokens, plan);
-  policy_result const policy = policy_loss(backend, estimator, logits, batch, outputs);
-  model_traits<Model>::backward(model, matrix_view<scalar const>(logits), plan);
-  using status = decltype(optimizer.step(step_arguments...));
-  return train_step_result<status>{policy, optimizer.step(step_arguments...)};
+  return detail::step_from_logits(backend, model, estimator, plan,
+                                  model_traits<Model>::forward(model, tokens, plan), batch, outputs,
+                                  optimizer, step_arguments...);
+}
+
+/// The same from a cached prefix: the layers below it do not run.
+///
+/// prefix  the rows of `tokens` in a filled prefix_cache
+///
+/// Old log-probs taken from prefix.forward(model, tokens, plan) with these same tokens, by
+/// token_log_probs at the batch's temperature, make every importance ratio of the first step
+/// exactly 1. Throws also as cached_prefix::forward does.
+template <tensor_backend Backend, prefix_model Model, policy_estimator Estimator, class Storage,
+          class Guard, class Optimizer, class... StepArguments>
+requires gradient_optimizer<Optimizer, StepArguments...>
+auto train_step(
+    Backend const& backend, Model& model, Estimator const& estimator, backward_plan const& plan,
+    cached_prefix<Model, Storage, Guard> const& prefix,
+    typename model_traits<Model>::batch_type const& tokens,
+    policy_batch<compute_t<model_scalar_t<Model>>> const& batch,
+    policy_outputs<std::type_identity_t<compute_t<model_scalar_t<Model>>>> const& outputs,
+    Optimizer& optimizer, StepArguments const&... step_arguments) {
+  return detail::step_from_logits(backend, model, estimator, plan,
+                                  prefix.forward(model, tokens, plan), batch, outputs, optimizer,
+                                  step_arguments...);
 }
 
 LAMINA_NAMESPACE_END

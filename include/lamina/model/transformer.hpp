@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <type_traits>
 #include <vector>
 
@@ -33,10 +34,17 @@ struct batch_type_of<M> {
 /// forward(m, batch, plan)      logits [tokens, vocab], owned by the model, valid until the next
 ///                              forward; the caller may overwrite them with d loss / d logits
 /// backward(m, dlogits, plan)   fills the gradients of the planned parameters (overwrites)
+/// forward_prefix(m, batch, layer)
+///                              the residual stream [tokens, width] that enters `layer`, owned by
+///                              the model, valid until its next forward of any kind; tokens in the
+///                              order of the batch. layer = layer_count: what leaves the last layer
+/// forward_suffix(m, batch, layer, stream, plan)
+///                              logits as of forward, from the stream that enters `layer` on; the
+///                              plan trains nothing below. backward follows as after forward
 /// save_layer(m, layer)         a value that restore_layer(m, layer, value) brings back bit for
-/// bit;
-///                              layer = outside_layers means the outer parameters. Defaults to
-///                              copying the weights.
+///                              bit; layer = outside_layers means the outer parameters
+/// weight_version(m, layer)     a number that is another one whenever the weights of the layer, or
+///                              those outside (outside_layers), may have changed; see prefix_cache
 template <class M>
 struct model_traits : detail::batch_type_of<M> {
   static index_t layer_count(M const& model) requires requires {
@@ -57,6 +65,24 @@ struct model_traits : detail::batch_type_of<M> {
   static void backward(M& model, matrix_view<T const> d_logits, backward_plan const& plan) {
     model.backward(d_logits, plan);
   }
+  template <class Batch>
+  requires requires(M& m, Batch const& b, index_t layer) { m.forward_prefix(b, layer); }
+  static auto forward_prefix(M& model, Batch const& batch, index_t layer) {
+    return model.forward_prefix(batch, layer);
+  }
+  template <class Batch, class T>
+  requires requires(M& m, Batch const& b, index_t layer, matrix_view<T const> s,
+                    backward_plan const& p) {
+    m.forward_suffix(b, layer, s, p);
+  }
+  static auto forward_suffix(M& model, Batch const& batch, index_t layer,
+                             matrix_view<T const> stream, backward_plan const& plan) {
+    return model.forward_suffix(batch, layer, stream, plan);
+  }
+  static std::uint64_t weight_version(M const& model, index_t layer) requires requires {
+    { model.weight_version(layer) } -> std::convertible_to<std::uint64_t>;
+  }
+  { return model.weight_version(layer); }
   static auto save_layer(M& model, index_t layer) requires requires { model.save_layer(layer); }
   { return model.save_layer(layer); }
   template <class State>
@@ -94,13 +120,57 @@ template <layered_model M>
 using model_scalar_t = typename std::remove_cvref_t<
     decltype(*model_traits<M>::parameters(std::declval<M&>(), index_t{}).begin())>::scalar_type;
 
+namespace detail {
+template <class M>
+using logits_view_t = decltype(model_traits<M>::forward(
+    std::declval<M&>(), std::declval<typename model_traits<M>::batch_type const&>(),
+    std::declval<backward_plan const&>()));
+
+// A matrix_view<T> of what a model of scalar `Scalar` computes in: logits and streams may be wider
+// than the weights, but not of another precision of arithmetic.
+template <class View, class Scalar>
+concept activations_of = std::same_as<View, matrix_view<typename View::element_type>> &&
+    storage_scalar<std::remove_const_t<typename View::element_type>> &&
+    std::same_as<compute_t<std::remove_const_t<typename View::element_type>>, compute_t<Scalar>>;
+}  // namespace detail
+
+/// The scalar type of a model's logits: that of its parameters, or the one it computes in.
+template <layered_model M>
+using model_logit_t = typename detail::logits_view_t<M>::element_type;
+
 /// A model that runs forward and backward by a plan: what a train step needs.
 template <class M>
-concept trainable_model = layered_model<M> &&
-    requires(M& model, typename model_traits<M>::batch_type const& batch, backward_plan const& plan,
-             matrix_view<model_scalar_t<M> const> d_logits) {
-  { model_traits<M>::forward(model, batch, plan) } -> std::same_as<matrix_view<model_scalar_t<M>>>;
-  { model_traits<M>::backward(model, d_logits, plan) } -> std::same_as<void>;
+concept trainable_model = layered_model<M> && requires {
+  requires detail::activations_of<detail::logits_view_t<M>, model_scalar_t<M>>;
+  requires !std::is_const_v<model_logit_t<M>>;
+  requires requires(M & model, matrix_view<model_logit_t<M> const> d_logits,
+                    backward_plan const& plan) {
+    { model_traits<M>::backward(model, d_logits, plan) } -> std::same_as<void>;
+  };
+};
+
+namespace detail {
+template <class M>
+using stream_view_t = decltype(model_traits<M>::forward_prefix(
+    std::declval<M&>(), std::declval<typename model_traits<M>::batch_type const&>(), index_t{}));
+}  // namespace detail
+
+/// The scalar type of a model's residual stream.
+template <trainable_model M>
+using model_stream_t = std::remove_const_t<typename detail::stream_view_t<M>::element_type>;
+
+/// A model that can stop before a layer and go on from there, so that what its frozen layers
+/// compute may be kept: what a prefix_cache needs. Prefix and suffix together have the bits of
+/// forward.
+template <class M>
+concept prefix_model = trainable_model<M> && requires {
+  requires detail::activations_of<detail::stream_view_t<M>, model_scalar_t<M>>;
+  requires requires(M & model, typename model_traits<M>::batch_type const& batch, index_t layer,
+                    matrix_view<model_stream_t<M> const> stream, backward_plan const& plan) {
+    {
+      model_traits<M>::forward_suffix(model, batch, layer, stream, plan)
+      } -> std::same_as<matrix_view<model_logit_t<M>>>;
+  };
 };
 
 /// A model whose layers can be put back as they were: what a sweep needs, and only a sweep. A model
@@ -131,6 +201,24 @@ consteval bool check_trainable_model() {
                 "lamina: a trainable model needs forward(batch, plan) that returns matrix_view<T> "
                 "logits [tokens, vocab], and backward(matrix_view<T const>, plan)");
   return trainable_model<M>;
+}
+
+/// The same for a model whose frozen prefix is to be cached.
+template <class M>
+consteval bool check_prefix_model() {
+  static_assert(check_trainable_model<M>());
+  static_assert(
+      requires(M & m, typename model_traits<M>::batch_type const& batch, index_t layer) {
+        {
+          model_traits<M>::forward_prefix(m, batch, layer)
+          } -> detail::activations_of<model_scalar_t<M>>;
+      },
+      "lamina: a prefix model needs forward_prefix(batch, layer) that returns the matrix_view<T> "
+      "[tokens, width] which enters the layer");
+  static_assert(prefix_model<M>,
+                "lamina: a prefix model needs forward_suffix(batch, layer, matrix_view<T const> "
+                "stream, plan) that returns what forward returns");
+  return prefix_model<M>;
 }
 
 /// Every parameter of the model: the outer ones (where the model lists them) first, then layer by
