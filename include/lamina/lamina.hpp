@@ -42,6 +42,7 @@
 #include "lamina/layers/transformer_shape.hpp"
 #include "lamina/model/changed_tensors.hpp"
 #include "lamina/model/prefix_cache.hpp"
+#include "lamina/model/reference.hpp"
 #include "lamina/model/snapshot.hpp"
 #include "lamina/model/train_step.hpp"
 #include "lamina/model/transformer.hpp"
