@@ -210,6 +210,93 @@ TEST_CASE_TEMPLATE("optimizer: a parameter that joins later begins with its own 
   CHECK(host.tensors[6].weight == twin.tensors[6].weight);
 }
 
+TEST_CASE_TEMPLATE("optimizer: a parameter that leaves and returns goes on where it was", Make,
+                   make_adamw, make_sgd) {
+  auto host = tensors_of_many_sizes<float>(), twin = tensors_of_many_sizes<float>();
+  auto const all = host.parameters(), twins = twin.parameters();
+  auto optimizer = Make{}(eigen_backend<float>{}, std::vector{all[1], all[2]});
+  auto first = Make{}(eigen_backend<float>{}, std::vector{twins[1], twins[2]});
+  auto second = Make{}(eigen_backend<float>{}, std::vector{twins[6]});
+  auto const both = [&](auto& turn, std::uint64_t from) {
+    take_steps(optimizer, host, from, from + 2);
+    take_steps(turn, twin, from, from + 2);
+  };
+  both(first, 1);
+  optimizer.rebind({all[6]}, moments::keep);
+  CHECK(optimizer.state().size() == 1);
+  REQUIRE(optimizer.parked().size() == 2);
+  CHECK(optimizer.parked()[0].name == "layers.1.weight");
+  CHECK(optimizer.parked()[0].step_count == 3);
+  both(second, 4);
+  optimizer.rebind({all[1], all[2]}, moments::keep);
+  CHECK(optimizer.parked().size() == 1);
+  both(first, 7);
+  optimizer.rebind({all[6]}, moments::keep);
+  both(second, 10);
+  CHECK(host.weights() == twin.weights());
+  CHECK(state_of(optimizer) == state_of(second));
+
+  optimizer.rebind({all[1], all[2]}, moments::drop);
+  CHECK(optimizer.parked().empty());
+  CHECK(optimizer.state().step_count(0) == 0);
+  optimizer.rebind({all[6]}, moments::keep);
+  CHECK(optimizer.state().step_count(0) == 0);
+  optimizer.forget_parked();
+  optimizer.rebind({all[1]}, moments::keep);
+  CHECK(optimizer.state().step_count(0) == 0);
+}
+
+TEST_CASE("optimizer: a checkpoint of what is parked resumes bit for bit, and is checked") {
+  auto host = tensors_of_many_sizes<float>();
+  auto const all = host.parameters();
+  auto optimizer = make_adamw{}(eigen_backend<float>{}, std::vector{all[1]});
+  take_steps(optimizer, host, 1, 3);
+  auto const expected = state_of(optimizer);
+  optimizer.rebind({all[2]}, moments::keep);
+  auto resumed = make_adamw{}(eigen_backend<float>{}, std::vector{all[2]});
+  for (auto const& parked : optimizer.parked()) resumed.park(parked);
+  resumed.park(optimizer.parked()[0]);  // twice is once
+  REQUIRE(resumed.parked().size() == 1);
+  auto moved = std::move(resumed);
+  moved.rebind({all[1]}, moments::keep);
+  CHECK(state_of(moved) == expected);
+
+  auto parked = optimizer.parked()[0];
+  parked.name = "layers.2.weight";
+  CHECK_THROWS_WITH_AS(optimizer.park(parked),
+                       "adamw::park: the name is \"layers.2.weight\", expected one of a parameter "
+                       "that is not trained now",
+                       config_error);
+  parked.name = "x";
+  parked.step_count = -1;
+  CHECK_THROWS_AS(optimizer.park(parked), config_error);
+  parked.step_count = 1;
+  parked.slots[0][0] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH_AS(optimizer.park(parked), "adamw::park: a value for x is nan, expected finite",
+                       config_error);
+  parked.slots[0].pop_back();
+  CHECK_THROWS_AS(optimizer.park(parked), error);
+  parked.slots.pop_back();
+  CHECK_THROWS_WITH_AS(optimizer.park(parked), "adamw::park: 1 slots are given for x, expected 2",
+                       shape_error);
+  CHECK(optimizer.parked().size() == 1);
+}
+
+TEST_CASE("optimizer: a parked name that returns with another size is refused, and stays parked") {
+  auto host = tensors_of_many_sizes<float>();
+  auto const all = host.parameters();
+  auto optimizer = make_adamw{}(eigen_backend<float>{}, std::vector{all[3]});
+  take_steps(optimizer, host, 1, 2);
+  optimizer.rebind({all[2]}, moments::keep);
+  auto resized = all[3];
+  resized.weight.size = resized.gradient.size = 256;
+  CHECK_THROWS_WITH_AS(optimizer.rebind({resized}, moments::keep),
+                       "rebind: layers.3.weight has 256 elements, its state has 257", shape_error);
+  CHECK(optimizer.state().name(0) == "layers.2.weight");
+  optimizer.rebind({all[3]}, moments::keep);
+  CHECK(optimizer.state().step_count(0) == 2);
+}
+
 TEST_CASE_TEMPLATE("optimizer: a failed rebind leaves it as it was", Make, make_adamw, make_sgd) {
   auto host = tensors_of_many_sizes<float>(), twin = tensors_of_many_sizes<float>();
   auto optimizer = Make{}(eigen_backend<float>{}, host.parameters());

@@ -127,3 +127,28 @@ TEST_CASE("optimizer_state: take_over keeps what both lists name") {
                        shape_error);
   for (float const value : other.values(0, 0)) CHECK(value == 0.0f);
 }
+
+TEST_CASE("optimizer_state: what is parked is taken over by name, and only at its own size") {
+  using backend = eigen_backend<float>;
+  auto host = three_tensors<float>();
+  optimizer_state<backend> old({}, host.parameters(), 2);
+  old.restore("a", 3,
+              state_values<backend>{std::vector<float>(5, 1.0f), std::vector<float>(5, 2.0f)});
+  auto const parked = old.parked(0);
+  CHECK(parked.name == "a");
+  CHECK(parked.step_count == 3);
+  CHECK(parked.slots == std::vector{std::vector<float>(5, 1.0f), std::vector<float>(5, 2.0f)});
+
+  optimizer_state<backend> state({}, host.parameters(), 2);
+  state.take_over(std::vector{parked});
+  CHECK(state.step_count(0) == 3);
+  CHECK(state.step_count(1) == 0);
+  for (float const value : state.values(0, 1)) CHECK(value == 2.0f);
+
+  host_tensors<float> resized;
+  resized.add("a", 0, 6);
+  optimizer_state<backend> other({}, resized.parameters(), 2);
+  CHECK_THROWS_WITH_AS(other.take_over(std::vector{parked}),
+                       "rebind: a has 6 elements, its state has 5", shape_error);
+  CHECK(other.step_count(0) == 0);
+}

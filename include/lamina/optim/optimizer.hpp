@@ -81,7 +81,8 @@ inline void check_option(std::string_view optimizer_name, std::string_view optio
 
 }  // namespace detail
 
-/// Trains a list of parameters by a rule. Keeps state for these parameters and no others.
+/// Trains a list of parameters by a rule. Keeps state for these parameters; for others only if a
+/// rebind asks for it, see parked().
 ///
 /// Backend  where the state lives, what runs rows, and the precision S of state and arithmetic
 /// T        what weights and gradients are stored in; where it is narrower than S, a master copy
@@ -114,7 +115,8 @@ class optimizer {
       : backend_(std::move(other.backend_)),
         options_(other.options_),
         parameters_(std::move(other.parameters_)),
-        state_(std::move(other.state_)) {
+        state_(std::move(other.state_)),
+        parked_(std::move(other.parked_)) {
     bind();  // rows point into the state
   }
   optimizer& operator=(optimizer&& other) {
@@ -122,6 +124,7 @@ class optimizer {
     options_ = other.options_;
     parameters_ = std::move(other.parameters_);
     state_ = std::move(other.state_);
+    parked_ = std::move(other.parked_);
     bind();
     return *this;
   }
@@ -156,17 +159,56 @@ class optimizer {
   }
 
   /// Trains another list from now on: the selection changed, or the host moved its tensors.
-  /// moments::keep carries over what is remembered about names that are in both lists; all else
-  /// starts at zero. Throws as the constructor, and shape_error if a kept name has changed its
-  /// size; the optimizer is as before then.
+  ///
+  /// moments::keep  what is remembered stays with its name. A parameter that leaves the list is
+  ///                parked, in host memory, and goes on with its moments and step count when a
+  ///                later rebind brings it back: a rotating selection ends up with the state of
+  ///                every layer it visits. A name never trained before starts at zero.
+  /// moments::drop  everything starts at zero, and nothing is parked.
+  ///
+  /// Throws as the constructor, and shape_error if a kept name has changed its size; the optimizer
+  /// is as before then.
   void rebind(parameter_list parameters, moments kept) {
     parameter_list list = checked(std::move(parameters));
     optimizer_state<Backend> state(backend_, list, slot_count(options_));
-    if (kept == moments::keep) state.take_over(state_);
+    std::vector<parked_parameter<scalar_type>> parked;
+    if (kept == moments::keep) {
+      state.take_over(state_);
+      state.take_over(parked_);
+      for (index_t p = 0; p < state_.size(); ++p) {
+        if (state.find(state_.name(p)) < 0) parked.push_back(state_.parked(p));
+      }
+      parked.reserve(parked.size() + parked_.size());
+      for (auto& p : parked_) {  // nothing throws from here on
+        if (state.find(p.name) < 0) parked.push_back(std::move(p));
+      }
+    }
     parameters_ = std::move(list);
     state_ = std::move(state);
+    parked_ = std::move(parked);
     bind();
   }
+
+  /// What is remembered about parameters that are not trained now: part of a checkpoint, as state()
+  /// is.
+  std::vector<parked_parameter<scalar_type>> const& parked() const noexcept { return parked_; }
+  /// Puts back what a checkpoint holds about a parameter that is not trained now, in place of
+  /// anything parked under its name.
+  ///
+  /// Throws config_error if the parameter is trained now (state().restore is for those), has no
+  /// name, a negative step count or a value that is not finite, and shape_error if it has not as
+  /// many slots as the rule keeps, or slots of different sizes; nothing has changed then.
+  void park(parked_parameter<scalar_type> parameter) {
+    check_parked(parameter);
+    for (auto& p : parked_) {
+      if (p.name != parameter.name) continue;
+      p = std::move(parameter);
+      return;
+    }
+    parked_.push_back(std::move(parameter));
+  }
+  /// Frees what is parked: for a selection that changed for good.
+  void forget_parked() noexcept { parked_.clear(); }
 
   options_type const& options() const noexcept { return options_; }
   parameter_list const& parameters() const noexcept { return parameters_; }
@@ -205,6 +247,32 @@ class optimizer {
     return parameters;
   }
 
+  void check_parked(parked_parameter<scalar_type> const& parameter) const {
+    if (parameter.name.empty() || state_.find(parameter.name) >= 0) {
+      throw_config_error(Rule::name, "::park: the name is \"", parameter.name,
+                         "\", expected one of a parameter that is not trained now");
+    }
+    if (parameter.step_count < 0) {
+      throw_config_error(Rule::name, "::park: the step count of ", parameter.name, " is ",
+                         parameter.step_count, ", expected >= 0");
+    }
+    if (static_cast<index_t>(parameter.slots.size()) != state_.slot_count()) {
+      throw_shape_error(Rule::name, "::park: ", parameter.slots.size(), " slots are given for ",
+                        parameter.name, ", expected ", state_.slot_count());
+    }
+    for (std::vector<scalar_type> const& slot : parameter.slots) {
+      if (slot.size() != parameter.slots[0].size()) {
+        throw_shape_error(Rule::name, "::park: the slots of ", parameter.name, " have ",
+                          parameter.slots[0].size(), " and ", slot.size(), " elements");
+      }
+      for (scalar_type const value : slot) {
+        if (is_finite(value)) continue;
+        throw_config_error(Rule::name, "::park: a value for ", parameter.name, " is ", value,
+                           ", expected finite");
+      }
+    }
+  }
+
   // Cuts parameters and state into rows; everything has been checked.
   void bind() {
     index_t const moment_count = Rule::moment_count(options_);
@@ -234,6 +302,7 @@ class optimizer {
   options_type options_;
   parameter_list parameters_;
   optimizer_state<Backend> state_;
+  std::vector<parked_parameter<scalar_type>> parked_;
   std::vector<row_type> rows_;
   std::vector<typename Rule::template coefficients<scalar_type>> coefficients_;
   detail::gradient_norm_pass<T> norm_;

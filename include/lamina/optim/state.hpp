@@ -13,8 +13,17 @@
 
 LAMINA_NAMESPACE_BEGIN
 
-/// What becomes of the state of parameters that are still trained after a rebind.
+/// What becomes of an optimizer's state when it trains another list of parameters: it stays with
+/// their names, also of those that are not trained for a while, or it is forgotten.
 enum class moments : bool { keep, drop };
+
+/// What is remembered about a parameter that is not trained now. In host memory.
+template <real S>
+struct parked_parameter {
+  std::string name;
+  index_t step_count = 0;
+  std::vector<std::vector<S>> slots;  // [slots][elements]
+};
 
 namespace detail {
 
@@ -143,10 +152,7 @@ class optimizer_state {
   void take_over(optimizer_state const& old) {
     for (entry const& e : entries_) {
       index_t const before = old.find(e.name);
-      if (before >= 0 && old.at(before).size != e.size) {
-        throw_shape_error("rebind: ", e.name, " has ", e.size, " elements, its state has ",
-                          old.at(before).size);
-      }
+      if (before >= 0) check_size(e, old.at(before).size);
     }
     for (index_t i = 0; i < size(); ++i) {
       index_t const before = old.find(at(i).name);
@@ -156,6 +162,34 @@ class optimizer_state {
         copy(old.values(before, slot), values(i, slot));
       }
     }
+  }
+
+  /// The same for what is parked.
+  void take_over(std::vector<parked_parameter<scalar_type>> const& parked) {
+    for (auto const& p : parked) {
+      index_t const now = find(p.name);
+      if (now >= 0 && slot_count_ > 0) {
+        check_size(at(now), static_cast<index_t>(p.slots[0].size()));
+      }
+    }
+    for (auto const& p : parked) {
+      index_t const now = find(p.name);
+      if (now < 0) continue;
+      entries_[static_cast<std::size_t>(now)].step_count = p.step_count;
+      for (index_t slot = 0; slot < slot_count_; ++slot) {
+        copy(p.slots[static_cast<std::size_t>(slot)], values(now, slot));
+      }
+    }
+  }
+
+  /// A copy of what is remembered about one parameter.
+  parked_parameter<scalar_type> parked(index_t parameter) const {
+    parked_parameter<scalar_type> copy{at(parameter).name, at(parameter).step_count, {}};
+    for (index_t slot = 0; slot < slot_count_; ++slot) {
+      vector_view<scalar_type const> const from = values(parameter, slot);
+      copy.slots.emplace_back(from.begin(), from.end());
+    }
+    return copy;
   }
 
   /// Notes that every parameter has been stepped once more.
@@ -190,6 +224,10 @@ class optimizer_state {
   static index_t padded_count(std::vector<entry> const& entries) noexcept {
     if (entries.empty()) return 0;
     return (entries.back().offset + entries.back().size + 15) / 16 * 16;
+  }
+  static void check_size(entry const& e, index_t old_size) {
+    if (old_size == e.size) return;
+    throw_shape_error("rebind: ", e.name, " has ", e.size, " elements, its state has ", old_size);
   }
   static void copy(vector_view<scalar_type const> from, vector_view<scalar_type> to) noexcept {
     for (index_t i = 0; i < to.size; ++i) to[i] = from[i];
