@@ -84,13 +84,6 @@ class added_token_matcher {
     return longest;
   }
 
-  // The first byte of the character that ends at `end`.
-  static std::size_t last_character(std::string_view text, std::size_t end) {
-    do --end;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80);
-    return end;
-  }
-
   static bool touches_word(std::string_view text, std::size_t begin, std::size_t end) {
     bool const before =
         begin > 0 && is_word(read_code_point(text, last_character(text, begin)).value);

@@ -33,6 +33,13 @@ inline code_point read_code_point(std::string_view text, std::size_t at) {
   return size > 0 ? code_point{value, static_cast<int>(size)} : code_point{};
 }
 
+/// Where the character begins that ends at `end` > 0.
+inline std::size_t last_character(std::string_view text, std::size_t end) {
+  do --end;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80);
+  return end;
+}
+
 /// The offset of the first byte that is not UTF-8 (RFC 3629: no surrogates, no overlong forms), or
 /// npos.
 inline std::size_t find_invalid_utf8(std::string_view text) {

@@ -48,6 +48,15 @@ TEST_CASE(
   CHECK(t.encode("").empty());
 }
 
+TEST_CASE("tokenizer: a word of a million letters does not take its square in steps") {
+  gguf_vocabulary file{.pre = "gpt-2", .tokens = {"a", "aa", "aaaa"}, .merges = {"a a", "aa aa"}};
+  tokenizer const t(define_tokenizer(file));
+  auto const tokens = t.encode(std::string((1 << 20) + 3, 'a'));
+  REQUIRE(tokens.size() == (1 << 18) + 2);
+  CHECK(tokens.front() == 2);
+  CHECK(ids(tokens.end() - 3, tokens.end()) == ids{2, 1, 0});
+}
+
 TEST_CASE("tokenizer: text comes back byte for byte") {
   auto const t = small_tokenizer();
   for (char const* text :
