@@ -4,7 +4,6 @@
 
 #include <doctest/doctest.h>
 
-#include <array>
 #include <vector>
 
 #include "tests/support/reference_file.hpp"
@@ -64,14 +63,19 @@ TEST_CASE("chat_template: an unknown template, or a known one with another endin
   CHECK(refusal("{{ messages[0]['content'] }}", messages) ==
         "decoder::chat_template: this template of 28 bytes is none of those that are known "
         "(SmolLM2, Qwen2, Qwen2.5, Qwen3, Llama 3); it begins '{{ messages[0]['content'] }}'");
-  for (auto const& [name, part, other] :
-       {std::array{"smollm2", "<|im_end|>' + '\\n'", "<|im_end|>'"},
-        std::array{"smollm2", "named SmolLM", "named {{ name }}"},
-        std::array{"qwen2_5", "assistant\\n' }}", "assistant\\n<think>\\n' }}"},
-        std::array{"qwen3", "content.lstrip('\\n') }}", "content }}"},
-        std::array{"llama3", " | trim", ""}, std::array{"llama3_2", "Today Date", "Date"}}) {
-    CAPTURE(name);
-    CHECK_THROWS_AS(chat_template(changed(template_of(name), part, other)), lamina::config_error);
+  struct change {
+    char const *name, *part, *other;
+  };
+  for (change const& c :
+       {change{"smollm2", "<|im_end|>' + '\\n'", "<|im_end|>'"},
+        change{"smollm2", "named SmolLM", "named {{ name }}"},
+        change{"qwen2_5", "assistant\\n' }}", "assistant\\n<think>\\n' }}"},
+        change{"qwen3", "content.lstrip('\\n') }}", "content }}"}, change{"llama3", " | trim", ""},
+        change{"llama3_2", "Today Date", "Date"}}) {
+    CAPTURE(c.name);
+    CAPTURE(c.part);
+    CHECK_THROWS_AS(chat_template(changed(template_of(c.name), c.part, c.other)),
+                    lamina::config_error);
   }
 }
 

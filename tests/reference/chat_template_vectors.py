@@ -96,7 +96,8 @@ TEMPLATES = {
 """,
     "llama3": r"{% set loop_messages = messages %}{% for message in loop_messages %}"
               r"{% set content = '<|start_header_id|>' + message['role'] + "
-              r"'<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
+              r"'<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}"
+              r"{% if loop.index0 == 0 %}"
               r"{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
               r"{% if add_generation_prompt %}"
               r"{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
