@@ -98,6 +98,23 @@ TEST_CASE("a sharded model is read through its directory or its index") {
   check_against(expected.at("sharded"), moved);
 }
 
+TEST_CASE("a model's file is read and written as the documentation shows") {
+  temporary_directory const directory;
+  std::string const path = reference + "sharded", copy = directory / "copy.safetensors";
+  std::size_t total = 0;
+  std::vector<float> norm(8), again(8);
+  // [files]
+  lamina::safetensors_file const file(path);  // or a directory, or model.safetensors.index.json
+  for (lamina::raw_tensor const& tensor : file.tensors()) total += tensor.bytes.size();
+  file.read("model.norm.weight", lamina::vector_view<float>(norm));  // BF16 in the file
+
+  lamina::write_safetensors(copy, file.tensors(), {{"format", "pt"}});
+  // [/files]
+  CHECK(total == 3 * 8 * 2);
+  safetensors_file(copy).read("model.norm.weight", vector_view<float>(again));
+  CHECK(norm == again);
+}
+
 TEST_CASE("a tensor that is not there or has another size is an error that names it") {
   safetensors_file const file(reference + "sharded");
   std::vector<float> values(9);

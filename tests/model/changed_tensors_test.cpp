@@ -83,7 +83,26 @@ TEST_CASE_TEMPLATE("pieces written over the old weights give the new ones, none 
   }
 }
 
-TEST_CASE("a snapshot of the selected tensors alone suffices for them") {
+TEST_CASE("a snapshot of the selected tensors alone suffices to push them") {
+  named_weights<float> model({"a", "b"}, 100), engine({"a", "b"}, 100);
+  auto const selected = std::vector{model.parameters()[1]};
+  auto const train = [&] { model[1][7] = 3; };
+  auto const engine_write = [&](std::string_view name, index_t offset, std::string_view bytes) {
+    CHECK(name == "b");
+    std::memcpy(reinterpret_cast<char*>(engine[1].data()) + offset, bytes.data(), bytes.size());
+  };
+  // [push]
+  lamina::weight_snapshot const before(selected);  // copies of what will be trained
+  train();
+  lamina::changed_tensors(before, selected, 1 << 20,
+                          [&](std::string_view name, index_t byte_offset, std::string_view bytes) {
+                            engine_write(name, byte_offset, bytes);  // at most 1 MiB
+                          });
+  // [/push]
+  CHECK(engine.bytes() == model.bytes());
+}
+
+TEST_CASE("what is sent is counted") {
   named_weights<float> model({"a", "b"});
   auto const selected = std::vector{model.parameters()[1]};
   weight_snapshot const before(selected);
