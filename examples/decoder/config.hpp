@@ -79,6 +79,14 @@ inline void check(config const& shape) {
     lamina::throw_config_error("decoder::config: rope.slow is ", shape.rope.slow,
                                ", expected less than rope.fast = ", shape.rope.fast);
   }
+  for (index_t i = 0; i < shape.head_width / 2; ++i) {
+    double const frequency = rope_frequency(shape.rope, shape.rope_theta, shape.head_width, i);
+    if (!lamina::is_finite(frequency)) {
+      lamina::throw_config_error("decoder::config: rotary frequency ", i, " is ", frequency,
+                                 ", expected a finite number: rope_theta is ", shape.rope_theta,
+                                 ", rope.factor ", shape.rope.factor);
+    }
+  }
 }
 
 /// The same for a shape that a file states: throws format_error that names the file as well.

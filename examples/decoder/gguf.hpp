@@ -40,7 +40,7 @@ class gguf {
     auto const key_count = cursor.integer<std::uint64_t>("the key count");
     for (std::uint64_t i = 0; i < key_count; ++i) read_key(cursor);
     for (std::uint64_t i = 0; i < tensor_count; ++i) read_tensor(cursor);
-    place_tensors(cursor, bytes);
+    place_tensors(cursor.position(), bytes);
   }
 
   std::string const& file() const { return file_; }
@@ -148,6 +148,8 @@ class gguf {
 
   void read_key(detail::gguf_cursor& cursor) {
     std::string_view const key = cursor.string("a key");
+    if (key.size() > 65535)
+      cursor.refuse("a key has ", key.size(), " bytes, expected at most 65535");
     gguf_type const type = cursor.value_type(key);
     if (!values_.emplace(key, cursor.value(type, key)).second) {
       cursor.refuse("'", key, "' comes a second time");
@@ -157,6 +159,9 @@ class gguf {
   // Shape and type; the bytes are known when all tensors are.
   void read_tensor(detail::gguf_cursor& cursor) {
     stored_tensor tensor{.name = cursor.string("a tensor's name")};
+    if (tensor.name.size() > 64) {
+      cursor.refuse("a tensor's name has ", tensor.name.size(), " bytes, expected at most 64");
+    }
     auto const dimension_count = cursor.integer<std::uint32_t>("a tensor's dimension count");
     if (dimension_count < 1 || dimension_count > 4) {
       cursor.refuse("tensor '", tensor.name, "' has ", dimension_count,
@@ -190,56 +195,56 @@ class gguf {
   }
 
   // Gives every tensor its bytes.
-  void place_tensors(detail::gguf_cursor const& cursor, std::string_view bytes) {
+  void place_tensors(std::size_t header_size, std::string_view bytes) {
     std::uint64_t alignment = 32;
     if (has("general.alignment")) {
       index_t const stated = integer("general.alignment");
       if (stated < 1 || stated > (index_t{1} << 20) || (stated & (stated - 1)) != 0) {
-        cursor.refuse("general.alignment is ", stated, ", expected a power of two up to 2^20");
+        refuse("general.alignment is ", stated, ", expected a power of two up to 2^20");
       }
       alignment = static_cast<std::uint64_t>(stated);
     }
-    std::uint64_t const data = (cursor.position() + alignment - 1) / alignment * alignment;
+    std::uint64_t const data = (header_size + alignment - 1) / alignment * alignment;
     std::uint64_t const room = data < bytes.size() ? bytes.size() - data : 0;
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       if (offsets_[i] % alignment != 0) {
-        cursor.refuse("tensor '", tensors_[i].name, "' lies at offset ", offsets_[i],
-                      ", expected a multiple of the alignment ", alignment);
+        refuse("tensor '", tensors_[i].name, "' lies at offset ", offsets_[i],
+               ", expected a multiple of the alignment ", alignment);
       }
       if (offsets_[i] > room || sizes_[i] > room - offsets_[i]) {
-        cursor.refuse("tensor '", tensors_[i].name, "' lies at offset ", offsets_[i], " with ",
-                      sizes_[i], " bytes, the data have ", room, ": the file is truncated or lies");
+        refuse("tensor '", tensors_[i].name, "' lies at offset ", offsets_[i], " with ", sizes_[i],
+               " bytes, the data have ", room, ": the file is truncated or lies");
       }
       tensors_[i].bytes = bytes.substr(static_cast<std::size_t>(data + offsets_[i]),
                                        static_cast<std::size_t>(sizes_[i]));
     }
-    check_apart(
-        cursor, [](stored_tensor const& a, stored_tensor const& b) { return a.name < b.name; },
-        [](stored_tensor const& a, stored_tensor const& b) { return a.name == b.name; },
-        "have the same name");
-    check_apart(
-        cursor,
-        [](stored_tensor const& a, stored_tensor const& b) {
-          return a.bytes.data() < b.bytes.data();
-        },
-        [](stored_tensor const& a, stored_tensor const& b) {
-          return a.bytes.data() + a.bytes.size() > b.bytes.data();
-        },
-        "overlap");
+    check_apart([](stored_tensor const& a, stored_tensor const& b) { return a.name < b.name; },
+                [](stored_tensor const& a, stored_tensor const& b) { return a.name == b.name; },
+                "have the same name");
+    check_apart([](stored_tensor const& a,
+                   stored_tensor const& b) { return a.bytes.data() < b.bytes.data(); },
+                [](stored_tensor const& a, stored_tensor const& b) {
+                  return a.bytes.data() + a.bytes.size() > b.bytes.data();
+                },
+                "overlap");
   }
 
   // Refuses neighbours in an order of the tensors that clash.
   template <class Before, class Clash>
-  void check_apart(detail::gguf_cursor const& cursor, Before const& before, Clash const& clash,
-                   char const* what) const {
+  void check_apart(Before const& before, Clash const& clash, char const* what) const {
     std::vector<stored_tensor const*> order;
     for (stored_tensor const& tensor : tensors_) order.push_back(&tensor);
     std::sort(order.begin(), order.end(), [&](auto a, auto b) { return before(*a, *b); });
     for (std::size_t i = 1; i < order.size(); ++i) {
       if (clash(*order[i - 1], *order[i])) {
-        cursor.refuse("tensors '", order[i - 1]->name, "' and '", order[i]->name, "' ", what);
+        refuse("tensors '", order[i - 1]->name, "' and '", order[i]->name, "' ", what);
       }
     }
+  }
+
+  template <class... What>
+  [[noreturn]] void refuse(What const&... what) const {
+    lamina::throw_format_error("decoder::gguf: '", file_, "': ", what...);
   }
 
   static constexpr index_t max_elements = index_t{1} << 48;

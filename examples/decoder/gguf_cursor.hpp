@@ -110,13 +110,15 @@ class gguf_cursor {
   std::size_t position() const { return position_; }
   std::size_t left() const { return bytes_.size() - position_; }
 
+  /// Throws format_error about what was read last.
   template <class... What>
   [[noreturn]] void refuse(What const&... what) const {
-    lamina::throw_format_error("decoder::gguf: '", *file_, "' at byte ", position_, ": ", what...);
+    lamina::throw_format_error("decoder::gguf: '", *file_, "' at byte ", last_, ": ", what...);
   }
 
   /// The next `size` bytes, which are `what`.
   std::string_view take(std::uint64_t size, std::string_view what) {
+    last_ = position_;
     if (size > left()) {
       refuse(what, " needs ", size, " bytes, ", left(), " are left: the file is truncated or lies");
     }
@@ -180,6 +182,7 @@ class gguf_cursor {
   std::string_view bytes_;
   std::string const* file_;
   std::size_t position_ = 0;
+  std::size_t last_ = 0;
 };
 
 }  // namespace detail

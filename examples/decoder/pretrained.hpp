@@ -28,10 +28,20 @@ class pretrained {
     if (is_directory) {
       open_directory();
     } else {
-      open_gguf();
+      file_.emplace(path_);
+      open_gguf(file_->bytes());
     }
-    std::sort(stored_.begin(), stored_.end(), by_name);
     match_all();
+  }
+
+  /// The same from the bytes of a GGUF file, which the caller keeps; `source` is what errors call
+  /// them.
+  static pretrained from_gguf(std::string_view bytes, std::string source) {
+    pretrained result;
+    result.path_ = std::move(source);
+    result.open_gguf(bytes);
+    result.match_all();
+    return result;
   }
 
   config const& shape() const { return shape_; }
@@ -71,6 +81,8 @@ class pretrained {
   }
 
  private:
+  pretrained() = default;
+
   void open_directory() {
     shape_ = read_hf_config(path_ + "/config.json");
     weights_.emplace(path_);
@@ -80,9 +92,8 @@ class pretrained {
       stored_.push_back({tensor.name, tensor.shape, stored_type_of(tensor), tensor.bytes});
     }
   }
-  void open_gguf() {
-    file_.emplace(path_);
-    gguf_.emplace(file_->bytes(), path_);
+  void open_gguf(std::string_view bytes) {
+    gguf_.emplace(bytes, path_);
     shape_ = gguf_config(*gguf_);
     interleaved_heads_ = has_interleaved_heads(*gguf_);
     for (stored_tensor const& tensor : gguf_->tensors()) {
@@ -102,6 +113,7 @@ class pretrained {
 
   // Finds every tensor of the model among those stored, in the model's order; nothing may be left.
   void match_all() {
+    std::sort(stored_.begin(), stored_.end(), by_name);
     std::vector<std::string_view> used;
     auto const match = [&](tensor_spec const& spec, std::string const& prefix) {
       if (spec.rows == 0) return;
@@ -185,7 +197,7 @@ class pretrained {
 
   std::string path_;
   std::optional<lamina::safetensors_file> weights_;  // of a directory
-  std::optional<lamina::mapped_file> file_;          // of GGUF
+  std::optional<lamina::mapped_file> file_;          // of a GGUF file
   std::optional<gguf> gguf_;
   config shape_;
   bool interleaved_heads_ = false;
