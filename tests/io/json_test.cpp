@@ -98,6 +98,9 @@ TEST_CASE("a value that is not as expected is an error that says where it is and
                        lamina::format_error);
   CHECK_THROWS_WITH_AS(view.at("x").integer(), doctest::Contains("is 1.5, expected an integer"),
                        lamina::format_error);
+  CHECK_THROWS_WITH_AS(view.at(std::string(200, 'x')),
+                       ("'c.json': $ has no member \"" + std::string(100, 'x') + "\"").c_str(),
+                       lamina::format_error);
   CHECK_THROWS_AS(view.array(), lamina::format_error);
   CHECK_THROWS_AS(view.at("x").object(), lamina::format_error);
   CHECK_THROWS_AS(view.at("x").boolean(), lamina::format_error);

@@ -144,7 +144,7 @@ TEST_CASE("patches follow one another, as one or one by one") {
   layer_patch<float> const second = trained(model, 2, 6, {.selection = "2", .step_count = 5});
   layer_patch<float> const third = trained(model, 1, 7, {.selection = "1", .step_count = 1});
   CHECK(second.base_hash() == first.result_hash());
-  layer_patch<float> all = compose(compose(first, second), third);
+  layer_patch<float> all = lamina::compose(lamina::compose(first, second), third);
   CHECK(all.tensors().size() == 2);
   CHECK(all.info().step_count == 16);
   CHECK(all.info().selection == "1,2,1");

@@ -121,7 +121,8 @@ class json_view {
       : value_(&value), where_(detail::join("'", source, "': $")) {}
 
   nlohmann::json const& value() const noexcept { return *value_; }
-  /// The source and the path to the value, as errors begin: "'config.json': $.rope_scaling.factor".
+  /// The source and the path to the value, long names cut, as errors begin: "'config.json':
+  /// $.rope_scaling.factor".
   std::string const& where() const noexcept { return where_; }
 
   /// The member of this object; nothing if it is absent or null.
@@ -129,12 +130,12 @@ class json_view {
     auto const& members = object();
     auto const found = members.find(std::string(name));
     if (found == members.end() || found->second.is_null()) return std::nullopt;
-    return json_view(&found->second, detail::join(where_, ".", name));
+    return json_view(&found->second, detail::join(where_, ".", name.substr(0, 100)));
   }
   /// The member of this object, which must be there and not null.
   json_view at(std::string_view name) const {
     std::optional<json_view> found = find(name);
-    if (!found) throw_format_error(where_, " has no member \"", name, "\"");
+    if (!found) throw_format_error(where_, " has no member \"", name.substr(0, 100), "\"");
     return *std::move(found);
   }
   /// The element of this array, which must have one of that index.

@@ -186,36 +186,10 @@ class layer_patch {
     exchange("layer_patch::revert", parameters);
   }
 
-  /// Two patches as one: `second` made on top of `first`, or both of one base and without a common
-  /// tensor. Everything else is a config_error.
-  friend layer_patch compose(layer_patch const& first, layer_patch const& second) {
-    layer_patch result = second;
-    result.applied_ = false;
-    result.base_hash_ = first.base_hash_;
-    result.info_.step_count += first.info_.step_count;
-    if (first.info_.selection != second.info_.selection) {
-      result.info_.selection = first.info_.selection + "," + second.info_.selection;
-    }
-    bool const chained = second.base_hash_ == first.result_hash_;
-    if (!chained && second.base_hash_ != first.base_hash_) {
-      throw_config_error("compose: the second patch is of base ", hex_text(second.base_hash_),
-                         ", expected ", hex_text(first.result_hash_), ", what the first makes, or ",
-                         hex_text(first.base_hash_), ", its base");
-    }
-    if (!chained) result.result_hash_ += first.result_hash_ - first.base_hash_;
-    for (tensor const& t : first.tensors_) {
-      if (!std::ranges::binary_search(second.tensors_, t.name, {}, &tensor::name)) {
-        result.tensors_.push_back(t);
-      } else if (!chained) {
-        throw_config_error("compose: both patches of base ", hex_text(first.base_hash_), " have ",
-                           t.name, ", expected no common tensor");
-      }
-    }
-    std::ranges::sort(result.tensors_, {}, &tensor::name);
-    return result;
-  }
-
  private:
+  template <storage_scalar U>
+  friend layer_patch<U> compose(layer_patch<U> const& first, layer_patch<U> const& second);
+
   static constexpr char const* format_name = "lamina layer patch 1";
 
   std::uint64_t content_hash() const noexcept {
@@ -268,5 +242,36 @@ class layer_patch {
   std::vector<tensor> tensors_;  // sorted by name
   bool applied_ = false;
 };
+
+/// Two patches as one: `second` made on top of `first`, or both of one base and without a common
+/// tensor. Everything else is a config_error.
+template <storage_scalar T>
+layer_patch<T> compose(layer_patch<T> const& first, layer_patch<T> const& second) {
+  using tensor = typename layer_patch<T>::tensor;
+  layer_patch<T> result = second;
+  result.applied_ = false;
+  result.base_hash_ = first.base_hash_;
+  result.info_.step_count += first.info_.step_count;
+  if (first.info_.selection != second.info_.selection) {
+    result.info_.selection = first.info_.selection + "," + second.info_.selection;
+  }
+  bool const chained = second.base_hash_ == first.result_hash_;
+  if (!chained && second.base_hash_ != first.base_hash_) {
+    throw_config_error("compose: the second patch is of base ", hex_text(second.base_hash_),
+                       ", expected ", hex_text(first.result_hash_), ", what the first makes, or ",
+                       hex_text(first.base_hash_), ", its base");
+  }
+  if (!chained) result.result_hash_ += first.result_hash_ - first.base_hash_;
+  for (tensor const& t : first.tensors_) {
+    if (!std::ranges::binary_search(second.tensors_, t.name, {}, &tensor::name)) {
+      result.tensors_.push_back(t);
+    } else if (!chained) {
+      throw_config_error("compose: both patches of base ", hex_text(first.base_hash_), " have ",
+                         t.name, ", expected no common tensor");
+    }
+  }
+  std::ranges::sort(result.tensors_, {}, &tensor::name);
+  return result;
+}
 
 LAMINA_NAMESPACE_END

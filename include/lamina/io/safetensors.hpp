@@ -256,32 +256,33 @@ class safetensors_writer {
 
   /// The next bytes, all of one tensor. Throws shape_error if they are more than it has left.
   void write_bytes(std::string_view bytes) {
-    index_t const left = section().left;
-    if (static_cast<index_t>(bytes.size()) > left) {
-      throw_shape_error("safetensors_writer: ", bytes.size(), " bytes are given, ",
-                        sections_[current_].name, " has ", left, " left to write");
-    }
-    sections_[current_].left -= static_cast<index_t>(bytes.size());
+    if (bytes.empty()) return;
+    take(section(), static_cast<index_t>(bytes.size()));
     file_.write(bytes);
   }
 
-  /// The next elements, all of one tensor, rounded to its type as copy_values does.
+  /// The next elements, all of one tensor, rounded to its type as copy_values does. Throws
+  /// shape_error if they are more than it has left, config_error if its type is none lamina
+  /// computes with.
   template <storage_scalar T>
   void write(vector_view<T const> values) {
-    dtype const type = section().type;
-    if (type == dtype_of<T>) return write_bytes(bytes_of(values));
-    bool const known = detail::with_scalar_of(type, [&]<class To>(To) {
+    if (values.empty()) return;
+    unwritten& tensor = section();
+    if (tensor.type == dtype_of<T>) return write_bytes(bytes_of(values));
+    bool const known = detail::with_scalar_of(tensor.type, [&]<class To>(To) {
+      take(tensor, values.size * static_cast<index_t>(sizeof(To)));
       To block[1024];
       while (!values.empty()) {
         index_t const count = (std::min)(values.size, index_t{1024});
         detail::convert_elements<T>(bytes_of(values).data(), vector_view<To>(block, count));
-        write_bytes(bytes_of(vector_view<To const>(block, count)));
+        file_.write(bytes_of(vector_view<To const>(block, count)));
         values = values.subview(count, values.size - count);
       }
     });
     if (!known) {
-      throw_config_error("safetensors_writer: ", sections_[current_].name, " has the type ",
-                         traits_of(type).name, ", expected F64, F32, F16 or BF16 for scalars");
+      throw_config_error("safetensors_writer: ", tensor.name, " has the type ",
+                         traits_of(tensor.type).name,
+                         ", expected F64, F32, F16 or BF16 for scalars");
     }
   }
 
@@ -357,6 +358,13 @@ class safetensors_writer {
     }
     return sections_[current_];
   }
+  static void take(unwritten& tensor, index_t size) {
+    if (size > tensor.left) {
+      throw_shape_error("safetensors_writer: ", size, " bytes are given, ", tensor.name, " has ",
+                        tensor.left, " left to write");
+    }
+    tensor.left -= size;
+  }
 
   std::vector<unwritten> sections_;
   std::size_t current_ = 0;
@@ -380,9 +388,7 @@ inline void write_safetensors(std::string const& path, std::vector<raw_tensor> t
   std::ranges::stable_sort(
       tensors, {}, [](raw_tensor const& tensor) { return -traits_of(tensor.type).bit_count; });
   safetensors_writer writer(path, tensors, metadata);
-  for (raw_tensor const& tensor : tensors) {
-    if (!tensor.bytes.empty()) writer.write_bytes(tensor.bytes);
-  }
+  for (raw_tensor const& tensor : tensors) writer.write_bytes(tensor.bytes);
   writer.commit();
 }
 
