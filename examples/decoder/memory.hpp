@@ -3,6 +3,8 @@
 // counts with it.
 #pragma once
 
+#include <algorithm>
+
 #include "examples/decoder/attention.hpp"
 #include "examples/decoder/config.hpp"
 #include "lamina/layers/memory_plan.hpp"
@@ -34,7 +36,8 @@ constexpr lamina::host_activations activation_sizes(config const& shape, index_t
   index_t const branch = qkv + q > 3 * f ? qkv + q : 3 * f;
   index_t const rotary = longest * shape.head_width;
   index_t const attention_scratch =
-      attention_worker_count * attention_backward<float>::scratch_size(shape, longest);
+      attention_worker_count * std::max(attention<float>::scratch_size(shape, longest),
+                                        attention_backward<float>::scratch_size(shape, longest));
   return {.saved = {.mlp_inner = 2 * f,
                     .mlp_input = d + 1,
                     .attention_inner = qkv + heads + head_norm,

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// What the benchmarks of whole models share: a model of the shape of SmolLM2-135M with random
+// weights, packed batches for it, and the ceilings their times are held against.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <ctime>
+#include <vector>
+
+#include "examples/decoder/memory.hpp"
+#include "examples/decoder/transformer.hpp"
+#include "examples/support/gemm.hpp"
+#include "lamina/core/openmp.hpp"
+#include "lamina/core/pack.hpp"
+
+namespace model_bench {
+
+using lamina::index_t;
+
+#if defined(_OPENMP)
+using backend_type = lamina::eigen_backend<float, lamina::openmp_for, examples::chosen_gemm<float>>;
+#else
+using backend_type = examples::chosen_backend<float>;
+#endif
+using model_type = decoder::transformer<backend_type>;
+
+inline constexpr decoder::config smollm2{.layer_count = 30,
+                                         .width = 576,
+                                         .head_count = 9,
+                                         .kv_head_count = 3,
+                                         .head_width = 64,
+                                         .ffn_width = 1536,
+                                         .vocab = 49152,
+                                         .rope_theta = 100000,
+                                         .norm_epsilon = 1e-5,
+                                         .tied_head = true};
+
+/// Sequences of random tokens; the logits of the last `responses` positions of each are wanted.
+inline decoder::token_batch random_batch(decoder::config const& shape, index_t sequences,
+                                         index_t length, index_t responses) {
+  decoder::token_batch batch;
+  batch.offsets.push_back(0);
+  std::uint32_t state = 1;
+  for (index_t s = 0; s < sequences; ++s) {
+    for (index_t t = 0; t < length; ++t) {
+      if (t >= length - responses) batch.logit_rows.push_back(batch.token_count());
+      state = state * 1664525u + 1013904223u;
+      batch.tokens.push_back(
+          static_cast<std::int32_t>((state >> 8) % static_cast<std::uint32_t>(shape.vocab)));
+    }
+    batch.offsets.push_back(batch.token_count());
+  }
+  return batch;
+}
+
+/// Weights of the size that trained ones have, quicker than initialize().
+inline void fill_weights(model_type& model) {
+  std::uint32_t state = 1;
+  for (auto const& parameter : lamina::all_parameters(model)) {
+    for (float& weight : parameter.weight) {
+      state = state * 1664525u + 1013904223u;
+      weight = parameter.decays ? 2e-11f * static_cast<float>(static_cast<std::int32_t>(state)) : 1;
+    }
+  }
+}
+
+/// One thread, unless OMP_NUM_THREADS says otherwise.
+inline void choose_threads() {
+#if defined(_OPENMP)
+  if (std::getenv("OMP_NUM_THREADS") == nullptr) omp_set_num_threads(1);
+#endif
+}
+
+/// On one thread the processor time of this process, which neighbours on the machine do not
+/// stretch; on several the time on the wall.
+inline double now() {
+  std::timespec time{};
+#if defined(_OPENMP)
+  clock_gettime(omp_get_max_threads() > 1 ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &time);
+#else
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+#endif
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+/// Seconds of one call.
+template <class F>
+double seconds_of(F const& f) {
+  double const start = now();
+  f();
+  return now() - start;
+}
+
+inline double median(std::vector<double> values) {
+  auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Multiply-adds in registers on one thread for a moment, in FLOP/s: no product of matrices is
+/// faster.
+inline double fma_peak() {
+  constexpr int chains = 12;  // more than latency x throughput of any processor with 16 registers
+  constexpr int steps = 2'000'000;
+  using pack = lamina::pack<float>;
+  pack sums[chains];
+  for (int i = 0; i < chains; ++i) sums[i] = pack(0.5 + i);
+  volatile float factor_source = 0.999f, term_source = 1e-3f;
+  pack const factor(factor_source), term(term_source);
+  double const seconds = seconds_of([&] {
+    for (int step = 0; step < steps; ++step) {
+      for (int i = 0; i < chains; ++i) sums[i] = sums[i] * factor + term;
+    }
+  });
+  float lanes[pack::lanes];
+  for (int i = 1; i < chains; ++i) sums[0] = sums[0] + sums[i];
+  sums[0].store(lanes);
+  volatile float sink = lanes[0];
+  static_cast<void>(sink);
+  return 2.0 * chains * steps * static_cast<double>(pack::lanes) / seconds;
+}
+
+}  // namespace model_bench
