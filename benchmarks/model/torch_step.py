@@ -117,18 +117,20 @@ def measure(selection, threads, options):
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.01, fused=True)
     batch = make_batch(options)
-    times = []
+    times, processor_times = [], []
     for i in range(options.warm_up + options.steps):
-        start = time.perf_counter()
+        start, processor_start = time.perf_counter(), time.process_time()
         loss = step(model, reference, optimizer, batch, options)
         if i >= options.warm_up:
             times.append(time.perf_counter() - start)
+            processor_times.append(time.process_time() - processor_start)
     seconds = statistics.median(times)
     token_count = options.sequences * options.length
     return {"selection": selection, "layers": [layers[0], layers[-1]], "threads": threads,
             "trained_parameters": sum(p.numel() for p in trained), "loss": loss,
-            "seconds": seconds, "fastest_seconds": min(times), "slowest_seconds": max(times),
-            "tokens_per_second": token_count / seconds}
+            "seconds": seconds, "processor_seconds": statistics.median(processor_times),
+            "fastest_seconds": min(times),
+            "slowest_seconds": max(times), "tokens_per_second": token_count / seconds}
 
 
 def main():
