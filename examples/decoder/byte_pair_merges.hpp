@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <unordered_map>
@@ -21,8 +22,7 @@ class byte_pair_merges {
 
   void reserve(std::size_t count) { merges_.reserve(count); }
 
-  /// Appends the tokens of a word given as symbols (fewer than 2^31). Memory is kept in `scratch`
-  /// between calls.
+  /// Memory that calls of encode share.
   struct scratch {
     struct symbol {
       std::int32_t token, previous, next;
@@ -37,6 +37,7 @@ class byte_pair_merges {
     std::vector<candidate> heap;
   };
 
+  /// Appends the tokens of a word, which is given as symbols, fewer than 2^31.
   void encode(std::span<std::int32_t const> word, scratch& memory,
               std::vector<std::int32_t>& tokens) const {
     auto& symbols = memory.symbols;

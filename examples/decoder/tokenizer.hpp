@@ -126,9 +126,9 @@ class tokenizer {
     raw_tokens_.split(
         text, split_special,
         [&](std::string_view piece) {
-          if (!parts_.compose)
-            return normalized_tokens_.split(piece, split_special, on_text, on_token);
-          normalized_tokens_.split(compose_nfc(piece), split_special, on_text, on_token);
+          std::string composed;
+          if (parts_.compose) piece = composed = compose_nfc(piece);
+          normalized_tokens_.split(piece, split_special, on_text, on_token);
         },
         on_token);
     if (options.add_special_tokens) {

@@ -2,7 +2,8 @@
 // The tokenizer that a GGUF file describes in its metadata.
 #pragma once
 
-#include <array>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>

@@ -3,9 +3,13 @@
 // does not do is an error that names it, so that no text is ever encoded in another way.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sys/stat.h>

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -51,13 +50,14 @@ inline std::size_t find_invalid_utf8(std::string_view text) {
   return std::string_view::npos;
 }
 
-/// Bytes at the end of `text` that begin a character and are too few for it: 0 to 3. What is not
-/// UTF-8 whatever follows does not count.
+/// Bytes at the end of `text` that begin a character and are too few for it: 0 to 3. A byte that
+/// begins no character does not count.
 inline std::size_t unfinished_utf8_size(std::string_view text) {
   for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
     auto const byte = static_cast<unsigned char>(text[text.size() - back]);
     if (byte < 0x80) return 0;
     if (byte < 0xC0) continue;
+    if (byte < 0xC2 || byte > 0xF4) return 0;
     std::size_t const size = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
     return size > back ? back : 0;
   }
