@@ -14,6 +14,34 @@
 
 namespace decoder {
 
+/// A shape as text, field by field.
+inline std::vector<std::string> shape_fields(config const& s) {
+  auto const integer = [](char const* field, index_t value) {
+    return std::string(field) + "=" + std::to_string(value);
+  };
+  std::vector<std::string> fields{integer("layer_count", s.layer_count),
+                                  integer("width", s.width),
+                                  integer("head_count", s.head_count),
+                                  integer("kv_head_count", s.kv_head_count),
+                                  integer("head_width", s.head_width),
+                                  integer("ffn_width", s.ffn_width),
+                                  integer("vocab", s.vocab),
+                                  "rope_theta=" + lamina::exact_text(s.rope_theta),
+                                  "norm_epsilon=" + lamina::exact_text(s.norm_epsilon),
+                                  integer("tied_head", s.tied_head),
+                                  integer("qkv_bias", s.qkv_bias),
+                                  integer("qk_norm", s.qk_norm)};
+  if (rope_scaling const& rope = s.rope; !(rope == rope_scaling{})) {
+    std::string text = integer("rope", static_cast<index_t>(rope.kind));
+    for (double const value : {rope.factor, rope.original_length, rope.slow, rope.fast,
+                               rope.whole_pairs ? 1.0 : 0.0, rope.magnitude}) {
+      text += " " + lamina::exact_text(value);
+    }
+    fields.push_back(std::move(text));
+  }
+  return fields;
+}
+
 namespace detail {
 
 inline constexpr std::string_view checkpoint_magic = "lamina decoder checkpoint";
@@ -23,35 +51,18 @@ inline constexpr std::string_view checkpoint_magic = "lamina decoder checkpoint"
 template <class Backend>
 std::vector<std::vector<std::string>> checkpoint_lines(transformer<Backend> const& model,
                                                        std::string_view fingerprint) {
-  config const& s = model.shape();
   bool const wide = sizeof(typename Backend::scalar_type) == 8;
   bool const little = std::endian::native == std::endian::little;
-  auto const integer = [](char const* field, index_t value) {
-    return std::string(field) + "=" + std::to_string(value);
-  };
-  std::vector<std::vector<std::string>> lines{
-      {std::string(checkpoint_magic), "version=1",
-       std::string("scalar=") + (wide ? "float64" : "float32") + (little ? " little" : " big") +
-           " endian",
-       integer("layer_count", s.layer_count), integer("width", s.width),
-       integer("head_count", s.head_count), integer("kv_head_count", s.kv_head_count),
-       integer("head_width", s.head_width), integer("ffn_width", s.ffn_width),
-       integer("vocab", s.vocab), "rope_theta=" + lamina::exact_text(s.rope_theta),
-       "norm_epsilon=" + lamina::exact_text(s.norm_epsilon), integer("tied_head", s.tied_head),
-       integer("qkv_bias", s.qkv_bias), integer("qk_norm", s.qk_norm),
-       "settings=" + std::string(fingerprint)}};
-  if (rope_scaling const& rope = s.rope; rope.kind != rope_kind::none) {
-    std::vector<std::string> line{"rope_scaling"};
-    for (double const value :
-         {static_cast<double>(rope.kind), rope.factor, rope.original_length, rope.slow, rope.fast,
-          rope.whole_pairs ? 1.0 : 0.0, rope.magnitude}) {
-      line.push_back(lamina::exact_text(value));
-    }
-    lines.push_back(std::move(line));
-  }
+  std::vector<std::string> head{std::string(checkpoint_magic), "version=1",
+                                std::string("scalar=") + (wide ? "float64" : "float32") +
+                                    (little ? " little" : " big") + " endian"};
+  for (std::string& field : shape_fields(model.shape())) head.push_back(std::move(field));
+  head.push_back("settings=" + std::string(fingerprint));
+  std::vector<std::vector<std::string>> lines{std::move(head)};
   for (index_t layer = lamina::outside_layers; layer < model.layer_count(); ++layer) {
     for (auto const& parameter : model.block(layer).parameters()) {
-      lines.push_back({std::string(parameter.name), integer("elements", parameter.weight.size)});
+      lines.push_back(
+          {std::string(parameter.name), "elements=" + std::to_string(parameter.weight.size)});
     }
   }
   return lines;

@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "examples/decoder/checkpoint.hpp"
 #include "examples/decoder/gguf_model.hpp"
 #include "examples/decoder/hf_config.hpp"
-#include "examples/decoder/transformer.hpp"
-#include "lamina/io/record.hpp"
 #include "lamina/io/safetensors.hpp"
 
 namespace decoder {
@@ -52,7 +51,7 @@ class pretrained {
   /// Text that differs where the shape or a weight differs: the last part of the path, the size of
   /// the weights and a hash. Reads all of them.
   std::string identity() const {
-    std::string lines;
+    std::string lines = lamina::encode_record(shape_fields(shape_));
     index_t bytes = 0;
     for (stored_tensor const& tensor : matched_) {
       lines +=

@@ -37,7 +37,7 @@ token_batch reference_batch() {
 
 /// The largest difference, in units of the largest expected value.
 template <class T>
-double relative_error(vector_view<T const> values, lamina::safetensors_file const& file,
+double relative_error(vector_view<T> values, lamina::safetensors_file const& file,
                       std::string const& name) {
   std::vector<double> expected(static_cast<std::size_t>(values.size));
   file.read(name, vector_view<double>(expected));
@@ -48,11 +48,6 @@ double relative_error(vector_view<T const> values, lamina::safetensors_file cons
     largest = std::max(largest, std::abs(e));
   }
   return worst / largest;
-}
-
-template <class T>
-vector_view<T const> flat(matrix_view<T> matrix) {
-  return {matrix.data, matrix.rows * matrix.cols};
 }
 
 constexpr char const* directories[] = {"llama", "llama_llama3_tied_bf16",
@@ -80,8 +75,7 @@ TEST_CASE_TEMPLATE("pretrained: directories give the logits and all gradients of
     for (auto const& parameter : lamina::all_parameters(model)) {
       std::string const tensor = "gradient." + std::string(parameter.name);
       CAPTURE(tensor);
-      vector_view<typename Backend::scalar_type const> const gradient = parameter.gradient;
-      CHECK(relative_error(gradient, expected, tensor) < tolerance<Backend>);
+      CHECK(relative_error(parameter.gradient, expected, tensor) < tolerance<Backend>);
       ++gradient_count;
     }
     CHECK(gradient_count + 1 == expected.tensors().size());
@@ -123,7 +117,19 @@ TEST_CASE("pretrained: sampling's cached forward stretches the rotation alike") 
   }
 }
 
-TEST_CASE("pretrained: the identity changes with a weight and not with the way it is stored") {
+TEST_CASE("docs/checkpoints.md: opening and loading a model") {
+  std::string const path = checkpoints + "llama_q4_1.gguf";
+  token_batch const batch = reference_batch();
+  // [open]
+  decoder::pretrained const source(path);         // a directory, or a .gguf file
+  decoder::config const& shape = source.shape();  // layers, width, vocabulary, rotation ...
+  auto model = decoder::load_pretrained(lamina::eigen_backend<float>{}, source);
+  auto const logits = model.forward(batch);
+  // [/open]
+  CHECK(logits.cols == shape.vocab);
+}
+
+TEST_CASE("pretrained: the identity changes with a weight or the shape and with nothing else") {
   std::string const whole = pretrained(checkpoints + "llama").identity();
   CHECK(whole == pretrained(checkpoints + "llama").identity());
   CHECK(whole.starts_with("llama, 21 tensors, 5024 bytes, fnv1a "));
@@ -134,6 +140,14 @@ TEST_CASE("pretrained: the identity changes with a weight and not with the way i
                                 lamina::read_file(checkpoints + "llama/config.json"));
   lamina::write_file_atomically(directory / "llama/model.safetensors", weights);
   CHECK(pretrained(directory / "llama").identity() == whole);
+  weights.back() ^= 1;
+  lamina::write_file_atomically(directory / "llama/model.safetensors", weights);
+  CHECK(pretrained(directory / "llama").identity() != whole);
+  std::string config_text = lamina::read_file(checkpoints + "llama/config.json");
+  std::size_t const theta = config_text.find("\"rope_theta\": 100.0");
+  REQUIRE(theta != std::string::npos);
+  lamina::write_file_atomically(directory / "llama/config.json",
+                                config_text.replace(theta, 19, "\"rope_theta\": 200.0"));
   weights.back() ^= 1;
   lamina::write_file_atomically(directory / "llama/model.safetensors", weights);
   CHECK(pretrained(directory / "llama").identity() != whole);
