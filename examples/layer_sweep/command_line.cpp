@@ -8,8 +8,8 @@
 
 #include "examples/layer_sweep/settings.hpp"
 #include "examples/layer_sweep/tasks.hpp"
+#include "examples/layer_sweep/variants.hpp"
 #include "lamina/io/record.hpp"
-#include "lamina/layers/tensor_selection_text.hpp"
 
 namespace layer_sweep {
 namespace {
@@ -32,7 +32,7 @@ void add_options(CLI::App& app, typed& t) {
                "single layers at 3x the learning rate: minutes");
   app.add_option("--select", t.select,
                  "train this instead of every single layer: \"5\", \"2-4\",\n\"middle:3\", "
-                 "\"every:2\", \"!0\", \"2-4:mlp\", \"0,last:2\", ...")
+                 "\"every:2\", \"!0\", \"2-4:mlp\", \"0,last:2\",\n\"top:2@profile.json\", ...")
       ->type_name("LAYERS");
   app.add_option("--algorithm", t.algorithm, "grpo (default) or dr_grpo")->type_name("NAME");
   auto const number = [&app](char const* name, std::string& value, char const* text) {
@@ -113,8 +113,7 @@ settings resolve(typed const& t) {
   s.pretraining_learning_rate = s.layers <= 4 ? 4e-3 : 3e-3;
   s.evaluation_prompts =
       whole_number("--evaluation-prompts", t.evaluation_prompts, 0, 1, 1'000'000);
-  // top and worst need a profile, which a program that trains one selection does not measure.
-  if (!s.select.empty()) static_cast<void>(lamina::parse_selection(s.select, s.layers));
+  if (!s.select.empty()) static_cast<void>(selected_by(s));
   return s;
 }
 

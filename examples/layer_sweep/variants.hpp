@@ -10,6 +10,7 @@
 #include "lamina/layers/backward_plan.hpp"
 #include "lamina/layers/layer_rates.hpp"
 #include "lamina/layers/tensor_selection_text.hpp"
+#include "lamina/study/profile_file.hpp"
 #include "lamina/study/sweep_plan.hpp"
 
 namespace layer_sweep {
@@ -22,6 +23,11 @@ struct training {
   /// Rewards are shuffled inside each group: nothing can be learned, so nothing should be gained.
   bool shuffled = false;
 };
+
+/// What --select says. Throws as parse_selection, and as read_contributions for a profile's file.
+inline lamina::parameter_selection selected_by(settings const& s) {
+  return lamina::parse_selection(s.select, s.layers, {}, lamina::profile_files{}).by_role();
+}
 
 /// The rows in the order of the table. What depends on the profile (top-k, Boost and the shuffled
 /// best layer) is chosen when the single layers have been trained.
@@ -38,7 +44,7 @@ class variant_list {
          .seeds = first_seeds(s.full_seeds)},
         lamina::plan_full(n));
     if (!s.select.empty()) {
-      add_selection(s.select, lamina::parse_selection(s.select, n).by_role());
+      add_selection(s.select, selected_by(s));
       return;
     }
     for (index_t layer = 0; layer < n; ++layer) add_layer(layer, s.layer_learning_rate);

@@ -77,6 +77,7 @@ class Arguments(Directory):
                 "selects every layer without saying so": "!none",
                 "\"mpl\" is no role": "1:mpl",
                 "needs a contribution profile": "top:2",
+                "lost.json": "top:2@lost.json",
                 "the item is empty": "1,,2",
         }.items():
             with self.subTest(selection):
