@@ -22,10 +22,12 @@ class cached_forward {
         rotary_(backend),
         layer_memory_(backend),
         memory_(backend),
-        scratch_memory_(backend) {}
+        scratch_memory_(backend),
+        wide_(backend) {}
 
   /// Forgets everything and makes room for `rows` sequences of at most max_length tokens.
-  void reset(transformer<Backend> const& model, index_t rows, index_t max_length) {
+  template <class Weight>
+  void reset(transformer<Backend, Weight> const& model, index_t rows, index_t max_length) {
     shape_ = model.shape();
     cache_.reset(model.backend(), shape_, rows, max_length);
     rotary_.cover(model.backend(), shape_, max_length);
@@ -42,7 +44,8 @@ class cached_forward {
   /// tokens  [tokens]  ids; those of one sequence in order, at the positions that follow its last
   /// added   [tokens]  where they belong
   /// wanted  [wanted]  indices of tokens whose logits are wanted
-  matrix_view<scalar_type> run(transformer<Backend> const& model,
+  template <class Weight>
+  matrix_view<scalar_type> run(transformer<Backend, Weight> const& model,
                                vector_view<std::int32_t const> tokens, new_tokens added,
                                vector_view<index_t const> wanted) {
     using T = scalar_type;
@@ -54,10 +57,10 @@ class cached_forward {
     matrix_view<T> const logits = memory_.take(last_rows, shape_.vocab);
     auto const a = layer_activations<T>::lay_out(backend, layer_memory_, shape_, rows);
 
-    tensor_block<Backend> const& outer = model.block(lamina::outside_layers);
-    forward_pass<Backend> const run{backend, shape_, rotary_, added.positions, row_block};
-    run.each_token(
-        gather_rows<T, std::int32_t>{outer.weight(outer_tensor::embedding), tokens, stream});
+    tensor_block<Backend, Weight> const& outer = model.block(lamina::outside_layers);
+    forward_pass<Backend> const run{backend, shape_, rotary_, added.positions, row_block, wide_};
+    run.each_token(gather_rows<T, std::int32_t, Weight>{outer.weight(outer_tensor::embedding),
+                                                        tokens, stream});
     for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
       layer_cache<T> const& cache = cache_.layer(layer);
       forward_layer(
@@ -69,9 +72,8 @@ class cached_forward {
     }
     auto const epsilon = static_cast<T>(shape_.norm_epsilon);
     backend.executor().run(wanted.size, gather_rows<T, index_t>{stream, wanted, hidden});
-    backend.executor().run(
-        wanted.size,
-        rms_norm<T>{hidden, outer.vector(outer_tensor::final_norm), epsilon, hidden, {}, {}});
+    auto const norm = wide_vector(backend, wide_, outer.vector(outer_tensor::final_norm));
+    backend.executor().run(wanted.size, rms_norm<T>{hidden, norm, epsilon, hidden, {}, {}});
     run.project(hidden, model.head(), T(0), logits);
     return logits.row_block(0, wanted.size);
   }
@@ -88,6 +90,7 @@ class cached_forward {
   arena<Backend> layer_memory_;
   arena<Backend> memory_;
   arena<Backend> scratch_memory_;
+  widening<Backend> wide_;
   matrix_view<scalar_type> scratch_;
 };
 

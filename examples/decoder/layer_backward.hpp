@@ -49,29 +49,47 @@ struct backward_pass {
   config const& shape;
   rotary_cache<Backend> const& rotary;
   vector_view<index_t const> positions;
+  widening<Backend>& wide;
 
   /// dx = dy w.
-  void input_gradient(matrix_view<T const> dy, matrix_view<T const> w, matrix_view<T> dx) const {
-    backend.gemm(transpose::no, transpose::no, T(1), dy, w, T(0), dx);
+  template <class Weight>
+  void input_gradient(matrix_view<T const> dy, matrix_view<Weight> w, matrix_view<T> dx) const {
+    read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
+      backend.gemm(transpose::no, transpose::no, T(1), columns(dy, first, part.rows), part,
+                   T(first > 0 ? 1 : 0), dx);
+    });
   }
   /// dw = dy^T x, with dy the columns of `dy` from `first_column` on; nothing if untrained.
+  template <class Weight>
   void weight_gradient(matrix_view<T const> dy, index_t first_column, matrix_view<T const> x,
-                       matrix_view<T> dw) const {
+                       matrix_view<Weight> dw) const {
     if (dw.rows == 0) return;
-    matrix_view<T const> const part{dy.data + first_column, dy.rows, dw.rows, dy.stride};
-    backend.gemm(transpose::yes, transpose::no, T(1), part, x, T(0), dw);
+    write_gradient(backend, wide, dw, [&](index_t first, matrix_view<T> part) {
+      backend.gemm(transpose::yes, transpose::no, T(1),
+                   columns(dy, first_column + first, part.rows), x, T(0), part);
+    });
   }
   /// db = sum of the rows of dy; nothing if untrained.
-  void bias_gradient(matrix_view<T const> dy, index_t first_column, vector_view<T> db) const {
-    if (db.empty()) return;
-    matrix_view<T const> const part{dy.data + first_column, dy.rows, db.size, dy.stride};
-    backend.executor().run(column_block_count(db.size), sum_columns<T>{part, db});
+  template <class Weight>
+  void bias_gradient(matrix_view<T const> dy, index_t first_column, vector_view<Weight> db) const {
+    vector_gradient(db, [&](vector_view<T> out) {
+      return sum_columns<T>{columns(dy, first_column, out.size), out};
+    });
   }
+  template <class Weight>
   void norm_weight_gradient(matrix_view<T const> x, vector_view<T const> inverse_rms,
-                            matrix_view<T const> dy, vector_view<T> dw) const {
+                            matrix_view<T const> dy, vector_view<Weight> dw) const {
+    vector_gradient(dw, [&](vector_view<T> out) {
+      return rms_norm_weight_gradient<T>{x, inverse_rms, dy, out};
+    });
+  }
+  /// dw by a body over its column blocks, make_body(dw); nothing if untrained.
+  template <class Weight, class MakeBody>
+  void vector_gradient(vector_view<Weight> dw, MakeBody const& make_body) const {
     if (dw.empty()) return;
-    backend.executor().run(column_block_count(dw.size),
-                           rms_norm_weight_gradient<T>{x, inverse_rms, dy, dw});
+    write_gradient(backend, wide, dw, [&](vector_view<T> out) {
+      backend.executor().run(column_block_count(out.size), make_body(out));
+    });
   }
   void norm_input_gradient(matrix_view<T const> x, vector_view<T const> w,
                            vector_view<T const> inverse_rms, matrix_view<T const> dy,
@@ -86,33 +104,33 @@ struct backward_pass {
 
 /// A layer's gradients as the plan wants them: empty where the plan does not train the tensor, even
 /// if an earlier plan did.
-template <lamina::tensor_backend Backend>
+template <lamina::tensor_backend Backend, class Weight>
 struct planned_gradients {
-  using T = typename Backend::scalar_type;
-
-  tensor_block<Backend> const& block;
+  tensor_block<Backend, Weight> const& block;
   lamina::backward_plan const& plan;
   index_t layer;
 
   template <class Tensor>
-  matrix_view<T> matrix(Tensor tensor) const {
+  matrix_view<Weight> matrix(Tensor tensor) const {
     return plan.weight_gradient(layer, block.role(tensor)) ? block.gradient(tensor)
-                                                           : matrix_view<T>{};
+                                                           : matrix_view<Weight>{};
   }
   template <class Tensor>
-  vector_view<T> vector(Tensor tensor) const {
+  vector_view<Weight> vector(Tensor tensor) const {
     return flat(matrix(tensor));
   }
 };
 
 /// Takes g.stream from the output of the feed-forward branch to its input.
-template <lamina::tensor_backend Backend>
+template <lamina::tensor_backend Backend, class Weight>
 void backward_mlp(backward_pass<Backend> const& run, layer_needs const& needs,
-                  tensor_block<Backend> const& weights, planned_gradients<Backend> const& grads,
+                  tensor_block<Backend, Weight> const& weights,
+                  planned_gradients<Backend, Weight> const& grads,
                   layer_activations<typename Backend::scalar_type> const& a,
                   activation_gradients<typename Backend::scalar_type> const& g) {
   using T = typename Backend::scalar_type;
   using t = layer_tensor;
+  layer_vectors<T> const vectors = vectors_of(run.backend, run.wide, weights);
   run.weight_gradient(g.stream, 0, a.activated, grads.matrix(t::down));
   if (!needs.mlp_inner) return;
   run.input_gradient(g.stream, weights.weight(t::down), g.activated);
@@ -124,14 +142,15 @@ void backward_mlp(backward_pass<Backend> const& run, layer_needs const& needs,
   run.norm_weight_gradient(a.mlp_residual, flat(a.mlp_inverse_rms), g.branch,
                            grads.vector(t::mlp_norm));
   if (!needs.middle) return;
-  run.norm_input_gradient(a.mlp_residual, weights.vector(t::mlp_norm), flat(a.mlp_inverse_rms),
-                          g.branch, g.stream);
+  run.norm_input_gradient(a.mlp_residual, vectors.mlp_norm, flat(a.mlp_inverse_rms), g.branch,
+                          g.stream);
 }
 
 /// Takes g.qkv from rotated heads to projections: rotation, then the head norms.
-template <lamina::tensor_backend Backend>
-void backward_heads(backward_pass<Backend> const& run, tensor_block<Backend> const& weights,
-                    planned_gradients<Backend> const& grads,
+template <lamina::tensor_backend Backend, class Weight>
+void backward_heads(backward_pass<Backend> const& run,
+                    layer_vectors<typename Backend::scalar_type> const& vectors,
+                    planned_gradients<Backend, Weight> const& grads,
                     layer_activations<typename Backend::scalar_type> const& a,
                     activation_gradients<typename Backend::scalar_type> const& g) {
   using T = typename Backend::scalar_type;
@@ -140,36 +159,36 @@ void backward_heads(backward_pass<Backend> const& run, tensor_block<Backend> con
   run.each_token(rotate_heads_backward<T>{&shape, g.qkv, run.positions, run.rotary.cosine(),
                                           run.rotary.sine()});
   if (!shape.qk_norm) return;
-  auto const norm_gradient = [&](index_t first_head, index_t head_count, vector_view<T> dw) {
-    if (dw.empty()) return;
-    run.backend.executor().run(column_block_count(dw.size),
-                               head_norm_weight_gradient<T>{first_head, head_count, a.heads,
-                                                            a.head_inverse_rms, g.qkv, dw});
+  auto const norm_gradient = [&](index_t first_head, index_t head_count, vector_view<Weight> dw) {
+    run.vector_gradient(dw, [&](vector_view<T> out) {
+      return head_norm_weight_gradient<T>{first_head,         head_count, a.heads,
+                                          a.head_inverse_rms, g.qkv,      out};
+    });
   };
   norm_gradient(0, shape.head_count, grads.vector(t::query_norm));
   norm_gradient(shape.head_count, shape.kv_head_count, grads.vector(t::key_norm));
-  run.each_token(head_norm_backward<T>{&shape, a.heads, a.head_inverse_rms,
-                                       weights.vector(t::query_norm), weights.vector(t::key_norm),
-                                       g.qkv});
+  run.each_token(head_norm_backward<T>{&shape, a.heads, a.head_inverse_rms, vectors.query_norm,
+                                       vectors.key_norm, g.qkv});
 }
 
 /// Takes g.stream from the output of the attention branch to its input.
 ///
 /// attend_backward  fills g.qkv from g.mixed
-template <lamina::tensor_backend Backend, class AttendBackward>
+template <lamina::tensor_backend Backend, class Weight, class AttendBackward>
 void backward_attention(backward_pass<Backend> const& run, layer_needs const& needs,
-                        tensor_block<Backend> const& weights,
-                        planned_gradients<Backend> const& grads,
+                        tensor_block<Backend, Weight> const& weights,
+                        planned_gradients<Backend, Weight> const& grads,
                         layer_activations<typename Backend::scalar_type> const& a,
                         activation_gradients<typename Backend::scalar_type> const& g,
                         AttendBackward const& attend_backward) {
   using t = layer_tensor;
+  auto const vectors = vectors_of(run.backend, run.wide, weights);
   index_t const q = run.shape.query_width(), k = run.shape.key_width();
   run.weight_gradient(g.stream, 0, a.mixed, grads.matrix(t::attention_output));
   if (!needs.attention_inner) return;
   run.input_gradient(g.stream, weights.weight(t::attention_output), g.mixed);
   attend_backward(a, g);
-  backward_heads(run, weights, grads, a, g);
+  backward_heads(run, vectors, grads, a, g);
   run.weight_gradient(g.qkv, 0, a.attention_input, grads.matrix(t::query));
   run.weight_gradient(g.qkv, q, a.attention_input, grads.matrix(t::key));
   run.weight_gradient(g.qkv, q + k, a.attention_input, grads.matrix(t::value));
@@ -181,7 +200,7 @@ void backward_attention(backward_pass<Backend> const& run, layer_needs const& ne
   run.norm_weight_gradient(a.attention_residual, flat(a.attention_inverse_rms), g.branch,
                            grads.vector(t::attention_norm));
   if (!needs.input) return;
-  run.norm_input_gradient(a.attention_residual, weights.vector(t::attention_norm),
+  run.norm_input_gradient(a.attention_residual, vectors.attention_norm,
                           flat(a.attention_inverse_rms), g.branch, g.stream);
 }
 

@@ -7,6 +7,7 @@
 #include "examples/decoder/rotary.hpp"
 #include "examples/decoder/swiglu.hpp"
 #include "examples/decoder/tensors.hpp"
+#include "examples/decoder/widening.hpp"
 #include "examples/decoder/workspace.hpp"
 
 namespace decoder {
@@ -20,6 +21,7 @@ using lamina::transpose;
 /// row_block  rows a matrix product works at a time. All rows when training. Sampling fixes it: a
 ///            product's rounding may depend on how many rows it has, and a rollout must not depend
 ///            on how many others run beside it.
+/// wide       where weights are widened
 template <lamina::tensor_backend Backend>
 struct forward_pass {
   using scalar_type = typename Backend::scalar_type;
@@ -29,6 +31,7 @@ struct forward_pass {
   rotary_cache<Backend> const& rotary;
   vector_view<index_t const> positions;
   index_t row_block;
+  widening<Backend>& wide;
 
   index_t token_count() const { return positions.size; }
 
@@ -43,12 +46,16 @@ struct forward_pass {
   /// x  [rows, in]
   /// w  [out, in]
   /// y  [rows, out]
-  void project(matrix_view<scalar_type const> x, matrix_view<scalar_type const> w, scalar_type beta,
+  template <class Weight>
+  void project(matrix_view<scalar_type const> x, matrix_view<Weight> w, scalar_type beta,
                matrix_view<scalar_type> y) const {
-    for (index_t row = 0; row < x.rows; row += row_block) {
-      backend.gemm(transpose::no, transpose::yes, scalar_type(1), x.row_block(row, row_block), w,
-                   beta, y.row_block(row, row_block));
-    }
+    read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
+      matrix_view<scalar_type> const out = columns(y, first, part.rows);
+      for (index_t row = 0; row < x.rows; row += row_block) {
+        backend.gemm(transpose::no, transpose::yes, scalar_type(1), x.row_block(row, row_block),
+                     part, beta, out.row_block(row, row_block));
+      }
+    });
   }
 
   /// y = w x / rms(x); keeps what the backward pass needs where `kept` and `inverse_rms` have room.
@@ -65,25 +72,24 @@ struct forward_pass {
 /// stream  [rows, width]  residual stream, updated in place
 /// a       where activations go
 /// attend  attend(qkv, mixed) fills a.mixed from the rotated heads
-template <lamina::tensor_backend Backend, class Attend>
-void forward_layer(forward_pass<Backend> const& run, tensor_block<Backend> const& weights,
+template <lamina::tensor_backend Backend, class Weight, class Attend>
+void forward_layer(forward_pass<Backend> const& run, tensor_block<Backend, Weight> const& weights,
                    layer_activations<typename Backend::scalar_type> const& a,
                    matrix_view<typename Backend::scalar_type> stream, Attend const& attend) {
   using T = typename Backend::scalar_type;
   using t = layer_tensor;
+  layer_vectors<T> const vectors = vectors_of(run.backend, run.wide, weights);
 
-  run.normalize(stream, weights.vector(t::attention_norm), a.attention_input, a.attention_residual,
+  run.normalize(stream, vectors.attention_norm, a.attention_input, a.attention_residual,
                 flat(a.attention_inverse_rms));
   run.project(a.attention_input, weights.stacked(t::query, t::value), T(0), a.qkv);
-  run.each_token(rotate_heads<T>{
-      &run.shape, a.qkv, run.positions, run.rotary.cosine(), run.rotary.sine(),
-      weights.stacked_vector(t::query_bias, t::value_bias), weights.vector(t::query_norm),
-      weights.vector(t::key_norm), a.heads, a.head_inverse_rms});
+  run.each_token(rotate_heads<T>{&run.shape, a.qkv, run.positions, run.rotary.cosine(),
+                                 run.rotary.sine(), vectors.qkv_bias, vectors.query_norm,
+                                 vectors.key_norm, a.heads, a.head_inverse_rms});
   attend(a.qkv, a.mixed);
   run.project(a.mixed, weights.weight(t::attention_output), T(1), stream);
 
-  run.normalize(stream, weights.vector(t::mlp_norm), a.mlp_input, a.mlp_residual,
-                flat(a.mlp_inverse_rms));
+  run.normalize(stream, vectors.mlp_norm, a.mlp_input, a.mlp_residual, flat(a.mlp_inverse_rms));
   run.project(a.mlp_input, weights.stacked(t::gate, t::up), T(0), a.gate_up);
   run.each_token(swiglu<T>{a.gate_up, a.activated});
   run.project(a.activated, weights.weight(t::down), T(1), stream);

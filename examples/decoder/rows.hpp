@@ -13,18 +13,19 @@ using lamina::matrix_view;
 using lamina::real;
 using lamina::vector_view;
 
-/// target[i, :] = source[index[i], :].
-template <real T, class Index>
+/// target[i, :] = source[index[i], :], which may be stored in a narrower type.
+template <real T, class Index, class Source = T>
 struct gather_rows {
-  matrix_view<T const> source;
+  matrix_view<Source const> source;
   vector_view<Index const> index;
   matrix_view<T> target;
 
   template <lane_group Lanes>
   void operator()(Lanes lanes, index_t row) const {
-    T const* const from = source.row(index[row]).data;
+    Source const* const from = source.row(index[row]).data;
     T* const to = target.row(row).data;
-    lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) { to[c] = from[c]; });
+    lamina::for_each_element(lanes, 0, target.cols,
+                             [=](index_t c) { to[c] = static_cast<T>(from[c]); });
   }
 };
 

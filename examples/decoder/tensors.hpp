@@ -13,6 +13,7 @@
 #include "lamina/backend/backend.hpp"
 #include "lamina/core/parameter.hpp"
 #include "lamina/core/random.hpp"
+#include "lamina/optim/update_row.hpp"
 
 namespace decoder {
 
@@ -105,24 +106,44 @@ inline std::vector<tensor_spec> outer_tensor_specs(config const& shape) {
   };
 }
 
+/// Memory for weights in the type they are stored in.
+template <lamina::tensor_backend Backend, class Weight>
+struct weight_memory {
+  using type = std::vector<Weight>;
+  static type make(Backend const&, index_t size) { return type(static_cast<std::size_t>(size)); }
+  static Weight* data(type& memory) { return memory.data(); }
+};
+template <lamina::tensor_backend Backend>
+struct weight_memory<Backend, typename Backend::scalar_type> {
+  using type = typename Backend::matrix_type;
+  static type make(Backend const& backend, index_t size) {
+    return backend.make_matrix(size > 0 ? 1 : 0, size);
+  }
+  static typename Backend::scalar_type* data(type& memory) { return Backend::view(memory).data; }
+};
+
 /// The weights of one layer, or of what lies outside the layers, in one piece of memory; and the
 /// gradients of those tensors that were ever trained, each in its own.
-template <lamina::tensor_backend Backend>
+///
+/// Weight  what weights and their gradients are stored in: the backend's scalar, in its memory, or
+/// a
+///         narrower type, in memory of the host
+template <lamina::tensor_backend Backend, class Weight = typename Backend::scalar_type>
 class tensor_block {
  public:
-  using scalar_type = typename Backend::scalar_type;
+  using scalar_type = Weight;
   using parameter_type = lamina::parameter_view<scalar_type>;
 
   tensor_block(Backend const& backend, std::vector<tensor_spec> specs, index_t layer,
                std::string const& prefix)
-      : specs_(std::move(specs)), layer_(layer), weights_(backend.make_matrix(1, size_of(specs_))) {
-    scalar_type* next = Backend::view(weights_).data;
+      : specs_(std::move(specs)), layer_(layer), weights_(memory::make(backend, size_of(specs_))) {
+    scalar_type* next = memory::data(weights_);
     names_.reserve(specs_.size());
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       tensor_spec const& spec = specs_[i];
       weight_.push_back({next, spec.rows, spec.cols});
       gradient_.push_back({nullptr, 0, spec.cols});
-      gradients_.push_back(backend.make_matrix(0, 0));
+      gradients_.push_back(memory::make(backend, 0));
       names_.push_back(prefix + spec.name);
       next += spec.rows * spec.cols;
     }
@@ -168,8 +189,8 @@ class tensor_block {
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       tensor_spec const& spec = specs_[i];
       if (spec.rows == 0 || gradient_[i].rows > 0 || !trained(spec.role)) continue;
-      gradients_[i] = backend.make_matrix(1, spec.rows * spec.cols);
-      gradient_[i] = {Backend::view(gradients_[i]).data, spec.rows, spec.cols};
+      gradients_[i] = memory::make(backend, spec.rows * spec.cols);
+      gradient_[i] = {memory::data(gradients_[i]), spec.rows, spec.cols};
       grown = true;
     }
     if (grown) list_parameters();
@@ -180,7 +201,7 @@ class tensor_block {
   void release(Backend const& backend, Trained const& trained) {
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       if (gradient_[i].rows == 0 || trained(specs_[i].role)) continue;
-      gradients_[i] = backend.make_matrix(0, 0);
+      gradients_[i] = memory::make(backend, 0);
       gradient_[i] = {nullptr, 0, specs_[i].cols};
     }
     list_parameters();
@@ -199,12 +220,14 @@ class tensor_block {
       for (index_t e = 0; e < values.size; ++e) {
         double value = specs_[i].mean;
         if (specs_[i].deviation > 0) value += specs_[i].deviation * normal(seed, i, e);
-        values[e] = static_cast<scalar_type>(value);
+        values[e] = lamina::stored<scalar_type>(static_cast<lamina::compute_t<scalar_type>>(value));
       }
     }
   }
 
  private:
+  using memory = weight_memory<Backend, Weight>;
+
   static index_t size_of(std::vector<tensor_spec> const& specs) {
     index_t total = 0;
     for (tensor_spec const& spec : specs) total += spec.rows * spec.cols;
@@ -234,9 +257,9 @@ class tensor_block {
 
   std::vector<tensor_spec> specs_;
   index_t layer_;
-  typename Backend::matrix_type weights_;
+  typename memory::type weights_;
   std::vector<matrix_view<scalar_type>> weight_;
-  std::vector<typename Backend::matrix_type> gradients_;
+  std::vector<typename memory::type> gradients_;
   std::vector<matrix_view<scalar_type>> gradient_;
   std::vector<std::string> names_;
   std::vector<parameter_type> parameters_;

@@ -14,13 +14,18 @@ namespace decoder {
 ///
 /// Bits: a planned gradient has the same bits under every plan that trains it, and with any number
 /// of threads in the backend's parallel_for hook.
-template <lamina::tensor_backend Backend>
+///
+/// Weight  what weights and their gradients are stored in. With lamina::bf16 they take half the
+///         memory of float: weights are widened piece by piece where they are used, gradients are
+///         computed wide and rounded once, and an optimizer keeps masters of what it trains.
+template <lamina::tensor_backend Backend, class Weight = typename Backend::scalar_type>
 class transformer {
  public:
   using backend_type = Backend;
   using scalar_type = typename Backend::scalar_type;
+  using weight_type = Weight;
   using batch_type = token_batch;
-  using parameter_type = lamina::parameter_view<scalar_type>;
+  using parameter_type = lamina::parameter_view<Weight>;
 
   /// Weights are zero until initialize(), copy_weights() or a checkpoint fills them.
   /// Throws config_error if the shape makes no sense.
@@ -31,7 +36,8 @@ class transformer {
         stream_memory_(backend_),
         working_(backend_),
         outside_(backend_),
-        attention_scratch_(backend_) {
+        attention_scratch_(backend_),
+        wide_(backend_) {
     blocks_.reserve(static_cast<std::size_t>(shape_.layer_count) + 1);
     blocks_.emplace_back(backend_, outer_tensor_specs(shape_), lamina::outside_layers, "");
     for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
@@ -50,11 +56,11 @@ class transformer {
   index_t layer_count() const { return shape_.layer_count; }
 
   /// Tensors of a layer, or of what lies outside the layers (lamina::outside_layers).
-  tensor_block<Backend> const& block(index_t layer) const {
+  tensor_block<Backend, Weight> const& block(index_t layer) const {
     return blocks_[static_cast<std::size_t>(layer + 1)];
   }
   /// The matrix that turns hidden states into logits [vocab, width].
-  matrix_view<scalar_type> head() const {
+  matrix_view<Weight> head() const {
     return block(lamina::outside_layers)
         .weight(shape_.tied_head ? outer_tensor::embedding : outer_tensor::head);
   }
@@ -79,14 +85,19 @@ class transformer {
     for (auto& tensors : blocks_) tensors.initialize(seed);
   }
 
-  /// Takes over the weights of a model of the same shape. Throws config_error for another shape.
-  void copy_weights(transformer const& other) {
-    if (!(shape_ == other.shape_)) {
+  /// Takes over the weights of a model of the same shape, rounded if this one stores them narrower.
+  /// Throws config_error for another shape.
+  template <class Other>
+  void copy_weights(transformer<Backend, Other> const& other) {
+    if (!(shape_ == other.shape())) {
       lamina::throw_config_error("decoder::copy_weights: the models differ in shape");
     }
-    for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      vector_view<scalar_type const> const from = other.blocks_[i].weights();
-      std::copy(from.begin(), from.end(), blocks_[i].weights().begin());
+    for (index_t layer = lamina::outside_layers; layer < shape_.layer_count; ++layer) {
+      vector_view<Other const> const from = other.block(layer).weights();
+      vector_view<Weight> const to = block(layer).weights();
+      for (index_t i = 0; i < to.size; ++i) {
+        to[i] = lamina::stored<Weight>(static_cast<lamina::compute_t<Other>>(from[i]));
+      }
     }
   }
 
@@ -213,9 +224,14 @@ class transformer {
   matrix_view<T> run_head();
   void backward_outside(matrix_view<T const> d_logits, lamina::backward_plan const& plan,
                         activation_gradients<T> const& g, bool into_layers);
-  void embedding_gradient(matrix_view<T const> d_stream);
+  vector_view<T const> final_norm() {
+    return wide_vector(backend_, wide_,
+                       block(lamina::outside_layers).vector(outer_tensor::final_norm));
+  }
+  void embedding_gradient(matrix_view<T const> d_logits, matrix_view<T const> d_stream);
 
-  planned_gradients<Backend> gradients(lamina::backward_plan const& plan, index_t layer) const {
+  planned_gradients<Backend, Weight> gradients(lamina::backward_plan const& plan,
+                                               index_t layer) const {
     return {block(layer), plan, layer};
   }
   attention_layout layout() const { return {&shape_, vector_view<index_t const>(batch_.offsets)}; }
@@ -226,7 +242,7 @@ class transformer {
 
   Backend backend_;
   config shape_;
-  std::vector<tensor_block<Backend>> blocks_;  // outside the layers, then layer by layer
+  std::vector<tensor_block<Backend, Weight>> blocks_;  // outside the layers, then layer by layer
   rotary_cache<Backend> rotary_;
 
   // The last forward pass.
@@ -247,15 +263,16 @@ class transformer {
   matrix_view<T> logits_;       // [logit rows, vocab]
 
   arena<Backend> attention_scratch_;
+  widening<Backend> wide_;
   std::vector<index_t> token_first_;      // [vocab + 1], see sum_by_token
   std::vector<index_t> token_positions_;  // [tokens]
 };
 
 /// Takes over a batch and makes room for it: for the logits of `logit_rows` rows, and for what the
 /// backward pass of `plan` reads, if there is one.
-template <lamina::tensor_backend Backend>
-void transformer<Backend>::begin(token_batch const& batch, index_t logit_rows,
-                                 lamina::backward_plan const* plan) {
+template <lamina::tensor_backend Backend, class Weight>
+void transformer<Backend, Weight>::begin(token_batch const& batch, index_t logit_rows,
+                                         lamina::backward_plan const* plan) {
   batch_ = batch;
   index_t const tokens = batch_.token_count(), d = shape_.width;
   stop_layer_ = plan != nullptr ? plan->stop_layer() : lamina::max_layers;
@@ -282,19 +299,19 @@ void transformer<Backend>::begin(token_batch const& batch, index_t logit_rows,
   rotary_.cover(backend_, shape_, longest_);
 }
 
-template <lamina::tensor_backend Backend>
-void transformer<Backend>::embed() {
-  backend_.executor().run(
-      stream_.rows,
-      gather_rows<T, std::int32_t>{block(lamina::outside_layers).weight(outer_tensor::embedding),
-                                   vector_view<std::int32_t const>(batch_.tokens), stream_});
+template <lamina::tensor_backend Backend, class Weight>
+void transformer<Backend, Weight>::embed() {
+  backend_.executor().run(stream_.rows,
+                          gather_rows<T, std::int32_t, Weight>{
+                              block(lamina::outside_layers).weight(outer_tensor::embedding),
+                              vector_view<std::int32_t const>(batch_.tokens), stream_});
 }
 
 /// Takes the stream through layers [first, last).
-template <lamina::tensor_backend Backend>
-void transformer<Backend>::run_layers(index_t first, index_t last) {
+template <lamina::tensor_backend Backend, class Weight>
+void transformer<Backend, Weight>::run_layers(index_t first, index_t last) {
   vector_view<index_t const> const positions(positions_);
-  forward_pass<Backend> const run{backend_, shape_, rotary_, positions, positions.size};
+  forward_pass<Backend> const run{backend_, shape_, rotary_, positions, positions.size, wide_};
   matrix_view<T> const scratch = attention_scratch(attention<T>::scratch_size(shape_, longest_));
   for (index_t layer = first; layer < last; ++layer) {
     auto const i = static_cast<std::size_t>(layer);
@@ -309,19 +326,22 @@ void transformer<Backend>::run_layers(index_t first, index_t last) {
   }
 }
 
-template <lamina::tensor_backend Backend>
-matrix_view<typename Backend::scalar_type> transformer<Backend>::run_head() {
+template <lamina::tensor_backend Backend, class Weight>
+matrix_view<typename Backend::scalar_type> transformer<Backend, Weight>::run_head() {
   vector_view<index_t const> const rows(batch_.logit_rows);
-  vector_view<T const> const norm = block(lamina::outside_layers).vector(outer_tensor::final_norm);
   auto const epsilon = static_cast<T>(shape_.norm_epsilon);
   backend_.executor().run(rows.size, gather_rows<T, index_t>{stream_, rows, last_});
-  backend_.executor().run(rows.size, rms_norm<T>{last_, norm, epsilon, hidden_, {}, inverse_rms_});
-  backend_.gemm(transpose::no, transpose::yes, T(1), hidden_, head(), T(0), logits_);
+  backend_.executor().run(rows.size,
+                          rms_norm<T>{last_, final_norm(), epsilon, hidden_, {}, inverse_rms_});
+  read_weights(backend_, wide_, matrix_view<Weight const>(head()), [&](index_t first, auto part) {
+    backend_.gemm(transpose::no, transpose::yes, T(1), hidden_, part, T(0),
+                  columns(logits_, first, part.rows));
+  });
   return logits_;
 }
 
-template <lamina::tensor_backend Backend>
-void transformer<Backend>::check_kept(lamina::backward_plan const& plan) const {
+template <lamina::tensor_backend Backend, class Weight>
+void transformer<Backend, Weight>::check_kept(lamina::backward_plan const& plan) const {
   if (plan.stop_layer() < stop_layer_) {
     lamina::throw_config_error("decoder::backward: the plan stops at layer ", plan.stop_layer(),
                                ", the forward pass kept activations from layer ", stop_layer_,
@@ -336,9 +356,9 @@ void transformer<Backend>::check_kept(lamina::backward_plan const& plan) const {
   }
 }
 
-template <lamina::tensor_backend Backend>
-void transformer<Backend>::backward(matrix_view<scalar_type const> d_logits,
-                                    lamina::backward_plan const& plan) {
+template <lamina::tensor_backend Backend, class Weight>
+void transformer<Backend, Weight>::backward(matrix_view<scalar_type const> d_logits,
+                                            lamina::backward_plan const& plan) {
   check_plan("decoder::backward", plan);
   if (logits_.rows == 0) {
     lamina::throw_shape_error("decoder::backward: no forward pass came before");
@@ -357,7 +377,7 @@ void transformer<Backend>::backward(matrix_view<scalar_type const> d_logits,
   if (!into_layers) return;
 
   backward_pass<Backend> const run{backend_, shape_, rotary_,
-                                   vector_view<index_t const>(positions_)};
+                                   vector_view<index_t const>(positions_), wide_};
   matrix_view<T> const scratch =
       attention_scratch(attention_backward<T>::scratch_size(shape_, longest_));
   for (index_t layer = shape_.layer_count - 1; layer >= plan.stop_layer(); --layer) {
@@ -373,40 +393,36 @@ void transformer<Backend>::backward(matrix_view<scalar_type const> d_logits,
               attention_backward<T>{layout(), saved.qkv, saved.log_sums, d.mixed, d.qkv, scratch});
         });
   }
-  if (plan.trains_embeddings()) embedding_gradient(g.stream);
+  if (plan.trains_embeddings()) embedding_gradient(d_logits, g.stream);
 }
 
 /// Head and final norm; leaves the gradient of the residual stream in g.stream if layers follow.
-template <lamina::tensor_backend Backend>
-void transformer<Backend>::backward_outside(matrix_view<T const> d_logits,
-                                            lamina::backward_plan const& plan,
-                                            activation_gradients<T> const& g, bool into_layers) {
-  tensor_block<Backend> const& outer = block(lamina::outside_layers);
+template <lamina::tensor_backend Backend, class Weight>
+void transformer<Backend, Weight>::backward_outside(matrix_view<T const> d_logits,
+                                                    lamina::backward_plan const& plan,
+                                                    activation_gradients<T> const& g,
+                                                    bool into_layers) {
+  backward_pass<Backend> const run{backend_, shape_, rotary_, {}, wide_};
   auto const grads = gradients(plan, lamina::outside_layers);
-  matrix_view<T> const d_head =
-      grads.matrix(shape_.tied_head ? outer_tensor::embedding : outer_tensor::head);
-  if (d_head.rows > 0) {
-    backend_.gemm(transpose::yes, transpose::no, T(1), d_logits, hidden_, T(0), d_head);
-  }
-  vector_view<T> const d_norm = grads.vector(outer_tensor::final_norm);
+  // A tied head is the embedding, whose gradient comes last.
+  if (!shape_.tied_head)
+    run.weight_gradient(d_logits, 0, hidden_, grads.matrix(outer_tensor::head));
+  vector_view<Weight> const d_norm = grads.vector(outer_tensor::final_norm);
   if (d_norm.empty() && !into_layers) return;
 
   vector_view<index_t const> const rows(batch_.logit_rows);
   matrix_view<T> const d_hidden = g.branch.row_block(0, rows.size);
-  backend_.gemm(transpose::no, transpose::no, T(1), d_logits, head(), T(0), d_hidden);
-  if (!d_norm.empty()) {
-    backend_.executor().run(column_block_count(d_norm.size),
-                            rms_norm_weight_gradient<T>{last_, inverse_rms_, d_hidden, d_norm});
-  }
+  run.input_gradient(d_logits, head(), d_hidden);
+  run.norm_weight_gradient(last_, inverse_rms_, d_hidden, d_norm);
   if (!into_layers) return;
   backend_.executor().run(g.stream.rows, zero_rows<T>{g.stream});
   backend_.executor().run(
-      rows.size, rms_norm_backward<T>{last_, outer.vector(outer_tensor::final_norm), inverse_rms_,
-                                      d_hidden, g.stream, rows});
+      rows.size, rms_norm_backward<T>{last_, final_norm(), inverse_rms_, d_hidden, g.stream, rows});
 }
 
-template <lamina::tensor_backend Backend>
-void transformer<Backend>::embedding_gradient(matrix_view<T const> d_stream) {
+template <lamina::tensor_backend Backend, class Weight>
+void transformer<Backend, Weight>::embedding_gradient(matrix_view<T const> d_logits,
+                                                      matrix_view<T const> d_stream) {
   // A counting sort of the positions by token.
   token_first_.assign(static_cast<std::size_t>(shape_.vocab) + 1, 0);
   token_positions_.resize(batch_.tokens.size());
@@ -422,11 +438,19 @@ void transformer<Backend>::embedding_gradient(matrix_view<T const> d_stream) {
   for (std::size_t v = token_first_.size() - 1; v > 0; --v) token_first_[v] = token_first_[v - 1];
   token_first_[0] = 0;
 
-  backend_.executor().run(
-      shape_.vocab,
-      sum_by_token<T>{d_stream, vector_view<index_t const>(token_first_),
-                      vector_view<index_t const>(token_positions_), shape_.tied_head,
-                      block(lamina::outside_layers).gradient(outer_tensor::embedding)});
+  vector_view<index_t const> const token_first(token_first_);
+  write_gradient(
+      backend_, wide_, block(lamina::outside_layers).gradient(outer_tensor::embedding),
+      [&](index_t first, matrix_view<T> part) {
+        if (shape_.tied_head) {
+          backend_.gemm(transpose::yes, transpose::no, T(1), columns(d_logits, first, part.rows),
+                        hidden_, T(0), part);
+        }
+        backend_.executor().run(
+            part.rows,
+            sum_by_token<T>{d_stream, token_first.subview(first, part.rows + 1),
+                            vector_view<index_t const>(token_positions_), shape_.tied_head, part});
+      });
 }
 
 }  // namespace decoder
