@@ -100,8 +100,8 @@ class parts {
   }
 
  private:
-  decoder::forward_pass<backend_type> run() const {
-    return {model_.backend(), smollm2, rotary_, positions_, batch_.token_count()};
+  decoder::forward_pass<backend_type> run() {
+    return {model_.backend(), smollm2, rotary_, positions_, batch_.token_count(), wide_};
   }
   void project(matrix_view<float const> x, matrix_view<float const> w, float beta,
                matrix_view<float> y) const {
@@ -120,6 +120,7 @@ class parts {
   std::vector<index_t> positions_;
   decoder::rotary_cache<backend_type> rotary_;
   decoder::arena<backend_type> working_, kept_, scratch_memory_;
+  decoder::widening<backend_type> wide_{model_.backend()};
   decoder::layer_activations<float> activations_;
   matrix_view<float> stream_, hidden_, logits_, scratch_;
 };

@@ -55,8 +55,8 @@ class sampler {
   /// that is not a finite number > 0, top_k < 0, top_p outside (0, 1], min_p outside [0, 1], a
   /// token id outside the vocabulary (also a forced one), a prompt without room for one more token,
   /// forced tokens past max_length.
-  template <class Session>
-  rollouts sample(transformer<Backend> const& model,
+  template <class Weight, class Session>
+  rollouts sample(transformer<Backend, Weight> const& model,
                   std::span<std::vector<std::int32_t> const> prompts, index_t copies,
                   Session&& session, sampling_options const& options, index_t max_length) {
     static_assert(sampling_session<std::remove_reference_t<Session>>,
@@ -135,8 +135,8 @@ class sampler {
 };
 
 /// The same with memory of its own: for a caller who samples once.
-template <lamina::tensor_backend Backend, class Session>
-rollouts sample(transformer<Backend> const& model,
+template <lamina::tensor_backend Backend, class Weight, class Session>
+rollouts sample(transformer<Backend, Weight> const& model,
                 std::span<std::vector<std::int32_t> const> prompts, index_t copies,
                 Session&& session, sampling_options const& options, index_t max_length) {
   sampler<Backend> once(model.backend());

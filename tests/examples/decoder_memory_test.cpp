@@ -66,6 +66,37 @@ TEST_CASE("decoder: after the first step, forward and backward allocate nothing"
         }) == 0);
 }
 
+TEST_CASE("decoder: after the first round, a prefix cache allocates nothing") {
+  config const shape = small_configs()[4].shape;
+  transformer<backend_type> model({}, shape);
+  randomize(model, 1);
+  auto const batch = random_batch(shape, {9, 5, 9}, 1), small = random_batch(shape, {4, 9}, 2);
+  std::vector<index_t> const sequences{2, 0};
+  auto const part = select(batch, sequences);
+  auto const rows = token_rows(batch, sequences);
+  auto const coefficients =
+      random_coefficients<float>(static_cast<index_t>(batch.logit_rows.size()) * shape.vocab, 5);
+  auto const plan = lamina::plan_backward(3, lamina::layer_set{}.insert(2));
+  auto const test = [&](auto storage) {
+    lamina::prefix_cache cache(model, plan, std::move(storage));
+    auto const round = [&](token_batch const& tokens) {
+      auto const prefix = cache.fill(model, tokens);
+      auto const logits = prefix.forward(model, tokens, plan);
+      model.backward({coefficients.data(), logits.rows, logits.cols}, plan);
+    };
+    auto const rounds = [&] {
+      round(small);
+      round(batch);
+      cache.rows().select(rows).forward(model, part, plan);
+      cache.rows().select(lamina::row_range{0, 9}).stream(model);
+    };
+    rounds();
+    CHECK(allocations_of(rounds) == 0);
+  };
+  test(lamina::in_memory<float>{});
+  test(lamina::in_memory<lamina::bf16>{});
+}
+
 TEST_CASE("decoder::sampler: after the first call only the result is allocated") {
   config const shape = small_configs()[2].shape;
   transformer<backend_type> model({}, shape);

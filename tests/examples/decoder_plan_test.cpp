@@ -6,6 +6,7 @@
 
 #include "lamina/backend/eigen.hpp"
 #include "lamina/optim/adamw.hpp"
+#include "lamina/optim/audit.hpp"
 #include "tests/examples/decoder_cases.hpp"
 #include "tests/support/backends.hpp"
 #include "tests/support/threaded_lanes.hpp"
@@ -237,6 +238,41 @@ TEST_CASE("decoder: an optimizer step of a plan leaves every other weight's bits
   }
 }
 
+TEST_CASE("decoder: the audit names tensors that were selected and did not move") {
+  config const shape = everything();
+  auto const plan = plan_backward(3, layer_set{}.insert(1));
+  model_type model({}, shape);
+  randomize(model, 11);
+  model.prepare(plan);
+  lamina::adamw optimizer(model.backend(), lamina::trained_parameters(model, plan));
+  lamina::weight_snapshot const before(lamina::all_parameters(model));
+  train(model, random_batch(shape, {5, 1, 9, 4}, 3), plan);
+  optimizer.step(0);
+  auto const still = lamina::audit(before, lamina::all_parameters(model), plan);
+  CHECK_FALSE(still.passed());
+  for (auto const& tensor : still.tensors) {
+    CHECK(tensor.verdict ==
+          (tensor.layer == 1 ? lamina::movement::selected_unmoved : lamina::movement::frozen));
+  }
+  optimizer.step(1e-3);
+  CHECK(lamina::audit(before, lamina::all_parameters(model), plan).passed());
+}
+
+TEST_CASE("decoder: gradients of a selection left behind are freed, those of the next are there") {
+  config const shape = everything();
+  auto const first = plan_backward(3, layer_set{}.insert(1)),
+             second = plan_backward(3, layer_set{}.insert(2));
+  auto model = trained_model(shape, first);
+  train(model, random_batch(shape, {5, 1, 9, 4}, 3), second);
+  gradient_map const both = gradients_of(model);
+  model.release(second);
+  for (auto const& p : lamina::all_parameters(model)) {
+    CAPTURE(p.name);
+    CHECK(p.gradient.empty() == (p.layer != 2));
+    if (p.layer == 2) CHECK(same_bits(copy_of(p.gradient), both.at(std::string(p.name))));
+  }
+}
+
 TEST_CASE("decoder: seven threads give the bits of one") {
   using threads = lamina::testing::spawning_for;
   config const shape = everything();
@@ -384,6 +420,13 @@ TEST_CASE("decoder: plans that do not fit are refused") {
       model.backward(as_matrix(d_logits, 11), plan_backward(3, layer_set{}.insert(1))),
       "decoder::backward: the plan stops at layer 1, the forward pass kept activations from layer "
       "2 on",
+      lamina::config_error);
+  // A layer that is passed through keeps no inputs for its matrices.
+  model.forward(batch, plan_backward(3, layer_set{}.insert(1)));
+  CHECK_THROWS_WITH_AS(
+      model.backward(as_matrix(d_logits, 11), plan_backward(3, layer_set{}.insert(2))),
+      "decoder::backward: the plan trains tensors of layer 2 that the plan of the forward pass did "
+      "not: it kept no activations for them",
       lamina::config_error);
   CHECK_THROWS_WITH_AS(
       model.backward(as_matrix(d_logits, 10), plan_backward(3, layer_set{}.insert(2))),
