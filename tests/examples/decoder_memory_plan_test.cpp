@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "examples/decoder/memory.hpp"
+#include "examples/decoder/sampler.hpp"
 #include "lamina/layers/selector.hpp"
 #include "lamina/optim/adamw.hpp"
 #include "tests/examples/decoder_cases.hpp"
@@ -115,4 +116,32 @@ TEST_CASE("decoder: the memory plan counts the parameters the decoder has") {
       CHECK(transformer_shape(shape).trained_parameter_count(plan) == trained);
     }
   }
+}
+
+TEST_CASE("decoder: sampling allocates what the memory plan says, but for its scratch") {
+  config const shape{.layer_count = 4,
+                     .width = 64,
+                     .head_count = 4,
+                     .kv_head_count = 2,
+                     .head_width = 16,
+                     .ffn_width = 96,
+                     .vocab = 500};
+  index_t live = 0;
+  transformer<counting_backend> model({{}, &live}, shape);
+  index_t const before = live;
+  std::vector<std::vector<std::int32_t>> const prompts(16, std::vector<std::int32_t>(8, 1));
+  sampler<counting_backend> rollouts(model.backend());
+  rollouts.sample(model, prompts, 2, fixed_length{}, {.seed = 1}, 96);
+  auto const plan = lamina::plan_memory(transformer_shape(shape),
+                                        lamina::plan_backward(4, lamina::single_layer(2)),
+                                        {.sequences = lamina::equal_sequences(1, 1),
+                                         .logit_rows = 1,
+                                         .rollout_rows = 32,
+                                         .rollout_length = 96,
+                                         .rollout_tokens = 16 * 8},
+                                        activation_sizes(shape));
+  index_t const scratch =
+      attention_worker_count * cached_attention<float>::scratch_size(shape, 96) + 96 * 16;
+  auto const allocated = static_cast<double>(4 * (live - before - scratch));
+  CHECK(allocated == doctest::Approx(static_cast<double>(plan.rollout())).epsilon(0.02));
 }
