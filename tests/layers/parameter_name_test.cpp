@@ -207,6 +207,8 @@ TEST_CASE("parse_parameter_name: OPT, BLOOM, Falcon, MPT, ChatGLM, Mamba, T5 and
       {"backbone.layers.2.mixer.in_proj.weight", in_layer(2, unsaid)},
       {"backbone.layers.2.mixer.out_proj.weight", in_layer(2, unsaid)},
       {"backbone.layers.2.norm.weight", in_layer(2, unsaid)},
+      {"model.layers.2.pre_ff_layernorm.weight", in_layer(2, mlp_norm)},
+      {"model.layers.2.mamba.dt_layernorm.weight", in_layer(2, unsaid)},
       {"backbone.norm_f.weight", final_norm},
       {"encoder.block.3.layer.0.SelfAttention.q.weight", in_layer(3, query)},
       {"encoder.block.3.layer.0.layer_norm.weight", in_layer(3, attention_norm)},

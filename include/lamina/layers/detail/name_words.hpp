@@ -109,6 +109,7 @@ inline constexpr name_word role_words[] = {
     {"pre_mlp_layernorm", role_is::mlp_norm},
     {"post_mlp_layernorm", role_is::mlp_norm},
     {"pre_mlp_layer_norm", role_is::mlp_norm},
+    {"pre_ff_layernorm", role_is::mlp_norm},
     {"pre_ffw_norm", role_is::mlp_norm},
     {"post_ffw_norm", role_is::mlp_norm},
     {"ln_2", role_is::mlp_norm},
