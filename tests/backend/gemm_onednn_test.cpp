@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <future>
+
 #include "lamina/backend/eigen.hpp"
 #include "tests/support/gemm_cases.hpp"
 
@@ -25,6 +27,39 @@ TEST_CASE("onednn_gemm: a backend over it agrees with the backend over Eigen's G
   by_onednn.gemm(transpose::yes, transpose::no, 1.f, {a.data(), 50, 70}, {b.data(), 50, 90}, 0.f,
                  by_onednn.view(result));
   CHECK((result - expected).cwiseAbs().maxCoeff() < 1e-5f);
+}
+
+TEST_CASE("onednn_gemm: runs on the calling thread and leaves OpenMP as it was") {
+  using namespace lamina::detail;
+  if (omp_get_max_threads == nullptr) return;  // a oneDNN without OpenMP
+  int const before = omp_get_max_threads();
+  omp_set_num_threads(3);
+  {
+    one_openmp_thread const single;
+    CHECK(omp_get_max_threads() == 1);
+    int const elsewhere =
+        std::async(std::launch::async, [] { return omp_get_max_threads(); }).get();
+    CHECK(elsewhere == before);
+  }
+  CHECK(omp_get_max_threads() == 3);
+  omp_set_num_threads(before);
+}
+
+TEST_CASE("onednn_gemm: products of several threads at once have the bits of one") {
+  auto const a = lamina::testing::strided_numbers<float>(1, 64, 200, 200, 0.f);
+  auto const b = lamina::testing::strided_numbers<float>(2, 300, 200, 200, 0.f);
+  auto const product = [&] {
+    lamina::eigen_backend<float, lamina::serial_for, onednn_gemm> const backend;
+    auto c = backend.make_matrix(64, 300);
+    backend.gemm(transpose::no, transpose::yes, 1.f, {a.data(), 64, 200}, {b.data(), 300, 200}, 0.f,
+                 backend.view(c));
+    return c;
+  };
+  auto const expected = product();
+  auto first = std::async(std::launch::async, product),
+       second = std::async(std::launch::async, product);
+  CHECK((first.get().array() == expected.array()).all());
+  CHECK((second.get().array() == expected.array()).all());
 }
 
 TEST_CASE("onednn_gemm: a row stride below the row's width is refused by name") {

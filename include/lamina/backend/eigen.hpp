@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The Eigen backend: row-major Eigen matrices, rows through a parallel_for hook, a chosen GEMM.
+// The Eigen backend: row-major Eigen matrices, rows and panels of products through a parallel_for
+// hook, a chosen GEMM.
 #pragma once
 
 #include <Eigen/Core>
@@ -44,7 +45,7 @@ struct eigen_gemm {
 
 /// Host backend over Eigen storage.
 ///
-/// ParallelFor  how rows are spread over threads; serial by default
+/// ParallelFor  how rows and panels of products are spread over threads; serial by default
 /// Gemm         the matrix product; Eigen's by default
 template <real T = float, parallel_for ParallelFor = serial_for, pointer_gemm<T> Gemm = eigen_gemm>
 struct eigen_backend {
@@ -70,7 +71,7 @@ struct eigen_backend {
   /// c = alpha op(a) op(b) + beta c. Throws shape_error if the shapes do not fit.
   void gemm(transpose ta, transpose tb, T alpha, matrix_view<T const> a, matrix_view<T const> b,
             T beta, matrix_view<T> c) const {
-    product(make_gemm_arguments<T>(ta, tb, alpha, a, b, beta, c));
+    gemm_in_panels(parallel, product, make_gemm_arguments<T>(ta, tb, alpha, a, b, beta, c));
   }
 };
 

@@ -82,4 +82,42 @@ gemm_arguments<T> make_gemm_arguments(transpose ta, transpose tb, T alpha, matri
           a.stride, b.data, b.stride, beta, c.data, c.stride};
 }
 
+/// The most columns, or rows, of a panel of gemm_in_panels: few enough that threads share the work
+/// of a decoding step, enough that nothing is lost by packing the other operand again.
+inline constexpr index_t gemm_panel = 384;
+
+/// Runs a product in panels of c through a parallel_for hook. Panels run along the longer side of c
+/// and depend on sizes alone, so results have the same bits for any number of threads.
+template <parallel_for ParallelFor, class Gemm, real T>
+void gemm_in_panels(ParallelFor const& parallel, Gemm const& gemm, gemm_arguments<T> const& g) {
+  bool const by_rows = g.rows > g.cols;
+  index_t const length = by_rows ? g.rows : g.cols;
+  index_t const count = (length + gemm_panel - 1) / gemm_panel;
+  if (count <= 1) {
+    gemm(g);
+    return;
+  }
+  index_t const whole_vectors = 16;
+  index_t const size =
+      (length + count * whole_vectors - 1) / (count * whole_vectors) * whole_vectors;
+  parallel(count, 1, [&](index_t begin, index_t end) {
+    for (index_t panel = begin; panel < end; ++panel) {
+      index_t const first = panel * size;
+      index_t const rest = length - first;
+      if (rest <= 0) continue;
+      gemm_arguments<T> part = g;
+      if (by_rows) {
+        part.rows = rest < size ? rest : size;
+        part.a += g.transpose_a == transpose::yes ? first : first * g.a_stride;
+        part.c += first * g.c_stride;
+      } else {
+        part.cols = rest < size ? rest : size;
+        part.b += g.transpose_b == transpose::yes ? first * g.b_stride : first;
+        part.c += first;
+      }
+      gemm(part);
+    }
+  });
+}
+
 LAMINA_NAMESPACE_END
