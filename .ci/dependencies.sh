@@ -10,8 +10,10 @@ declare -A needed=(
   [clang]="clang"
   [fuzz]="clang libclang-rt-14-dev"
 )
-# Tests of these libraries are skipped where they cannot be had.
-declare -A optional=([build]="" [tests]="libopenblas-dev libdnnl-dev" [clang]="" [fuzz]="")
+# Where these cannot be had, programs multiply by Eigen and tests of the libraries are skipped.
+declare -A optional=(
+  [build]="libdnnl-dev" [tests]="libopenblas-dev libdnnl-dev" [clang]="" [fuzz]=""
+)
 
 missing_of() {
   local package

@@ -101,7 +101,7 @@ class parts {
 
  private:
   decoder::forward_pass<backend_type> run() {
-    return {model_.backend(), smollm2, rotary_, positions_, batch_.token_count(), wide_};
+    return {model_.backend(), smollm2, rotary_, positions_, wide_, {}};
   }
   void project(matrix_view<float const> x, matrix_view<float const> w, float beta,
                matrix_view<float> y) const {

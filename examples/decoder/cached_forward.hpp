@@ -2,6 +2,9 @@
 // The forward pass of sampling: only new tokens run, everything before them is in the cache.
 #pragma once
 
+#include <algorithm>
+
+#include "examples/decoder/block_product.hpp"
 #include "examples/decoder/key_value_cache.hpp"
 #include "examples/decoder/transformer.hpp"
 
@@ -10,8 +13,8 @@ namespace decoder {
 /// Runs new tokens of many sequences at once; keeps its memory between calls.
 ///
 /// Bits: the logits of a token depend on its sequence and not on what runs beside it, as long as
-/// the backend's product treats the rows of one block alike: products are done in blocks of
-/// row_block rows, the last one filled up, and everything else row by row.
+/// the backend's product treats the rows of one block alike: products are done in blocks of a fixed
+/// number of rows, the last one filled up, and everything else row by row.
 template <lamina::tensor_backend Backend>
 class cached_forward {
  public:
@@ -20,6 +23,7 @@ class cached_forward {
   explicit cached_forward(Backend const& backend)
       : cache_(backend),
         rotary_(backend),
+        product_(backend),
         layer_memory_(backend),
         memory_(backend),
         scratch_memory_(backend),
@@ -31,6 +35,8 @@ class cached_forward {
     shape_ = model.shape();
     cache_.reset(model.backend(), shape_, rows, max_length);
     rotary_.cover(model.backend(), shape_, max_length);
+    product_.reset(model.backend(),
+                   std::max({shape_.width, shape_.query_width(), shape_.ffn_width}));
     index_t const scratch = cached_attention<scalar_type>::scratch_size(shape_, max_length);
     scratch_memory_.reset(model.backend(), attention_worker_count * scratch);
     scratch_ = scratch_memory_.take(attention_worker_count, scratch);
@@ -50,7 +56,7 @@ class cached_forward {
                                vector_view<index_t const> wanted) {
     using T = scalar_type;
     Backend const& backend = model.backend();
-    index_t const rows = whole_blocks(tokens.size), last_rows = whole_blocks(wanted.size);
+    index_t const rows = product_.whole(tokens.size), last_rows = product_.whole(wanted.size);
     memory_.reset(backend, rows * shape_.width + last_rows * (shape_.width + shape_.vocab));
     matrix_view<T> const stream = memory_.take(rows, shape_.width);
     matrix_view<T> const hidden = memory_.take(last_rows, shape_.width);
@@ -58,7 +64,8 @@ class cached_forward {
     auto const a = layer_activations<T>::lay_out(backend, layer_memory_, shape_, rows);
 
     tensor_block<Backend, Weight> const& outer = model.block(lamina::outside_layers);
-    forward_pass<Backend> const run{backend, shape_, rotary_, added.positions, row_block, wide_};
+    forward_pass<Backend, block_product<Backend> const&> const run{
+        backend, shape_, rotary_, added.positions, wide_, product_};
     run.each_token(gather_rows<T, std::int32_t, Weight>{outer.weight(outer_tensor::embedding),
                                                         tokens, stream});
     for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
@@ -74,19 +81,15 @@ class cached_forward {
     backend.executor().run(wanted.size, gather_rows<T, index_t>{stream, wanted, hidden});
     auto const norm = wide_vector(backend, wide_, outer.vector(outer_tensor::final_norm));
     backend.executor().run(wanted.size, rms_norm<T>{hidden, norm, epsilon, hidden, {}, {}});
-    run.project(hidden, model.head(), T(0), logits);
+    run.project(hidden, model.head(), logits);
     return logits.row_block(0, wanted.size);
   }
 
  private:
-  static constexpr index_t row_block = 32;
-  static constexpr index_t whole_blocks(index_t rows) {
-    return (rows + row_block - 1) / row_block * row_block;
-  }
-
   config shape_;
   key_value_cache<Backend> cache_;
   rotary_cache<Backend> rotary_;
+  block_product<Backend> product_;
   arena<Backend> layer_memory_;
   arena<Backend> memory_;
   arena<Backend> scratch_memory_;

@@ -14,15 +14,22 @@ namespace decoder {
 
 using lamina::transpose;
 
-/// What the layers of one pass share. Matrices of a pass have a whole number of row blocks; rows
-/// past the last token are computed and never read.
+/// y = x w^T, or y += x w^T, by one product of the backend.
+struct whole_product {
+  template <lamina::tensor_backend Backend, real T>
+  void operator()(Backend const& backend, matrix_view<T const> x, matrix_view<T const> w, bool add,
+                  matrix_view<T> y) const {
+    backend.gemm(transpose::no, transpose::yes, T(1), x, w, add ? T(1) : T(0), y);
+  }
+};
+
+/// What the layers of one pass share. Matrices may have more rows than there are tokens; rows past
+/// the last token are computed and never read.
 ///
 /// positions  [tokens]  place of each token in its sequence
-/// row_block  rows a matrix product works at a time. All rows when training. Sampling fixes it: a
-///            product's rounding may depend on how many rows it has, and a rollout must not depend
-///            on how many others run beside it.
 /// wide       where weights are widened
-template <lamina::tensor_backend Backend>
+/// product    product(backend, x, w, add, y): y = x w^T, or y += x w^T
+template <lamina::tensor_backend Backend, class Product = whole_product>
 struct forward_pass {
   using scalar_type = typename Backend::scalar_type;
 
@@ -30,8 +37,8 @@ struct forward_pass {
   config const& shape;
   rotary_cache<Backend> const& rotary;
   vector_view<index_t const> positions;
-  index_t row_block;
   widening<Backend>& wide;
+  [[no_unique_address]] Product product;
 
   index_t token_count() const { return positions.size; }
 
@@ -41,21 +48,21 @@ struct forward_pass {
     backend.executor().run(token_count(), body);
   }
 
-  /// y = x w^T + beta y.
+  /// y = x w^T.
   ///
   /// x  [rows, in]
   /// w  [out, in]
   /// y  [rows, out]
   template <class Weight>
-  void project(matrix_view<scalar_type const> x, matrix_view<Weight> w, scalar_type beta,
+  void project(matrix_view<scalar_type const> x, matrix_view<Weight> w,
                matrix_view<scalar_type> y) const {
-    read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
-      matrix_view<scalar_type> const out = columns(y, first, part.rows);
-      for (index_t row = 0; row < x.rows; row += row_block) {
-        backend.gemm(transpose::no, transpose::yes, scalar_type(1), x.row_block(row, row_block),
-                     part, beta, out.row_block(row, row_block));
-      }
-    });
+    multiply(x, w, false, y);
+  }
+  /// y += x w^T.
+  template <class Weight>
+  void project_onto(matrix_view<scalar_type const> x, matrix_view<Weight> w,
+                    matrix_view<scalar_type> y) const {
+    multiply(x, w, true, y);
   }
 
   /// y = w x / rms(x); keeps what the backward pass needs where `kept` and `inverse_rms` have room.
@@ -65,6 +72,15 @@ struct forward_pass {
     auto const epsilon = static_cast<scalar_type>(shape.norm_epsilon);
     each_token(rms_norm<scalar_type>{x, w, epsilon, y, kept, inverse_rms});
   }
+
+ private:
+  template <class Weight>
+  void multiply(matrix_view<scalar_type const> x, matrix_view<Weight> w, bool add,
+                matrix_view<scalar_type> y) const {
+    read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
+      product(backend, x, matrix_view<scalar_type const>(part), add, columns(y, first, part.rows));
+    });
+  }
 };
 
 /// stream += attention(norm(stream)); stream += mlp(norm(stream)).
@@ -72,8 +88,9 @@ struct forward_pass {
 /// stream  [rows, width]  residual stream, updated in place
 /// a       where activations go
 /// attend  attend(qkv, mixed) fills a.mixed from the rotated heads
-template <lamina::tensor_backend Backend, class Weight, class Attend>
-void forward_layer(forward_pass<Backend> const& run, tensor_block<Backend, Weight> const& weights,
+template <lamina::tensor_backend Backend, class Product, class Weight, class Attend>
+void forward_layer(forward_pass<Backend, Product> const& run,
+                   tensor_block<Backend, Weight> const& weights,
                    layer_activations<typename Backend::scalar_type> const& a,
                    matrix_view<typename Backend::scalar_type> stream, Attend const& attend) {
   using T = typename Backend::scalar_type;
@@ -82,17 +99,17 @@ void forward_layer(forward_pass<Backend> const& run, tensor_block<Backend, Weigh
 
   run.normalize(stream, vectors.attention_norm, a.attention_input, a.attention_residual,
                 flat(a.attention_inverse_rms));
-  run.project(a.attention_input, weights.stacked(t::query, t::value), T(0), a.qkv);
+  run.project(a.attention_input, weights.stacked(t::query, t::value), a.qkv);
   run.each_token(rotate_heads<T>{&run.shape, a.qkv, run.positions, run.rotary.cosine(),
                                  run.rotary.sine(), vectors.qkv_bias, vectors.query_norm,
                                  vectors.key_norm, a.heads, a.head_inverse_rms});
   attend(a.qkv, a.mixed);
-  run.project(a.mixed, weights.weight(t::attention_output), T(1), stream);
+  run.project_onto(a.mixed, weights.weight(t::attention_output), stream);
 
   run.normalize(stream, vectors.mlp_norm, a.mlp_input, a.mlp_residual, flat(a.mlp_inverse_rms));
-  run.project(a.mlp_input, weights.stacked(t::gate, t::up), T(0), a.gate_up);
+  run.project(a.mlp_input, weights.stacked(t::gate, t::up), a.gate_up);
   run.each_token(swiglu<T>{a.gate_up, a.activated});
-  run.project(a.activated, weights.weight(t::down), T(1), stream);
+  run.project_onto(a.activated, weights.weight(t::down), stream);
 }
 
 }  // namespace decoder

@@ -311,7 +311,7 @@ void transformer<Backend, Weight>::embed() {
 template <lamina::tensor_backend Backend, class Weight>
 void transformer<Backend, Weight>::run_layers(index_t first, index_t last) {
   vector_view<index_t const> const positions(positions_);
-  forward_pass<Backend> const run{backend_, shape_, rotary_, positions, positions.size, wide_};
+  forward_pass<Backend> const run{backend_, shape_, rotary_, positions, wide_, {}};
   matrix_view<T> const scratch = attention_scratch(attention<T>::scratch_size(shape_, longest_));
   for (index_t layer = first; layer < last; ++layer) {
     auto const i = static_cast<std::size_t>(layer);

@@ -9,7 +9,7 @@ program=$build/examples/layer_sweep
 "$root/.ci/dependencies.sh" build
 if [[ ! -x $program ]]; then say "building the program, once"; fi
 quietly "$build/configure.log" cmake -S "$root" -B "$build" -G Ninja \
-  -DCMAKE_BUILD_TYPE=Release -DLAMINA_ARCH="$(host_arch)" \
+  -DCMAKE_BUILD_TYPE=Release -DLAMINA_ARCH="$(host_arch)" -DLAMINA_GEMM=auto \
   -DLAMINA_BUILD_TESTS=OFF -DLAMINA_BUILD_BENCHMARKS=OFF
 watched "$build/build.log" cmake --build "$build" --target layer_sweep
 exec "$program" "$@"

@@ -2,6 +2,9 @@
 // The GEMM that examples and benchmarks are built with: the CMake option LAMINA_GEMM.
 #pragma once
 
+#include <concepts>
+#include <type_traits>
+
 #include "lamina/backend/eigen.hpp"
 
 #if defined(LAMINA_EXAMPLE_GEMM_CBLAS)
@@ -13,8 +16,21 @@
 namespace examples {
 
 #if defined(LAMINA_EXAMPLE_GEMM_CBLAS)
+extern "C" __attribute__((weak)) void openblas_set_num_threads(int);
+
+/// CBLAS on the calling thread: OpenBLAS would start threads of its own inside those of a program.
+struct serial_cblas_gemm {
+  template <lamina::real T>
+  void operator()(lamina::gemm_arguments<T> const& g) const {
+    [[maybe_unused]] static bool const once = [] {
+      if (openblas_set_num_threads != nullptr) openblas_set_num_threads(1);
+      return true;
+    }();
+    lamina::cblas_gemm{}(g);
+  }
+};
 template <lamina::real T>
-using chosen_gemm = lamina::cblas_gemm;
+using chosen_gemm = serial_cblas_gemm;
 inline constexpr char const* chosen_gemm_name = "CBLAS";
 #elif defined(LAMINA_EXAMPLE_GEMM_ONEDNN)
 /// oneDNN multiplies floats only; doubles stay with Eigen.
