@@ -4,7 +4,7 @@
 
 #include <cstdio>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "lamina/layers/memory_plan.hpp"
 
