@@ -73,7 +73,8 @@ def main():
     print(f"{'trained':<28} {'lamina':>12} {'torch':>12} {'ratio':>7} {'goal':>6}")
     for name, _, _, epochs, _, goal in cases:
         ours, theirs = (epochs * tokens / statistics.median(t) for t in times[name])
-        print(f"{name:<28} {ours:>8.1f} t/s {theirs:>8.1f} t/s {ours / theirs:>6.2f}x {goal:>5.1f}x")
+        print(f"{name:<28} {ours:>8.1f} t/s {theirs:>8.1f} t/s {ours / theirs:>6.2f}x "
+              f"{goal:>5.1f}x")
 
 
 if __name__ == "__main__":
