@@ -54,8 +54,9 @@ double largest_difference(A const& a, B const& b, double& scale) {
 }  // namespace
 
 TEST_CASE("decoder in bf16: logits are those of the same weights in float") {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& tested : small_configs()) {
+    config const& shape = tested.shape;
+    CAPTURE(tested.name);
     pair models(shape);
     auto const batch = random_batch(shape, {5, 2, 9, 4}, 3);
     CHECK(same_bits(copy_of(models.narrow.forward(batch)), copy_of(models.wide.forward(batch))));
@@ -63,8 +64,9 @@ TEST_CASE("decoder in bf16: logits are those of the same weights in float") {
 }
 
 TEST_CASE("decoder in bf16: gradients are those of float, rounded once") {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& tested : small_configs()) {
+    config const& shape = tested.shape;
+    CAPTURE(tested.name);
     pair models(shape);
     auto const batch = random_batch(shape, {5, 2, 9, 4}, 3);
     auto const d_logits =

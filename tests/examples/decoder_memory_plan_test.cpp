@@ -68,8 +68,9 @@ std::vector<lamina::backward_plan> plans() {
 }  // namespace
 
 TEST_CASE("decoder: a training step allocates what its memory plan says") {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& tested : small_configs()) {
+    config const& shape = tested.shape;
+    CAPTURE(tested.name);
     auto const batch = random_batch(shape, lengths, 3);
     for (auto const& plan : plans()) {
       index_t live = 0;
@@ -103,8 +104,9 @@ TEST_CASE("decoder: the activations kept for a layer are those of the memory pla
 }
 
 TEST_CASE("decoder: the memory plan counts the parameters the decoder has") {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& tested : small_configs()) {
+    config const& shape = tested.shape;
+    CAPTURE(tested.name);
     transformer<lamina::testing::minimal_backend<float>> model({}, shape);
     index_t count = 0;
     for (auto const& parameter : lamina::all_parameters(model)) count += parameter.weight.size;

@@ -72,8 +72,9 @@ struct rollout_batch {
 }  // namespace
 
 TEST_CASE("decoder: prefix and suffix have the bits of forward, in logits and gradients") {
-  for (auto const& [name, shape] : small_configs()) {
-    CAPTURE(name);
+  for (named_config const& tested : small_configs()) {
+    config const& shape = tested.shape;
+    CAPTURE(tested.name);
     auto const batch = random_batch(shape, {5, 2, 9, 4}, 3);
     auto const d_logits =
         random_coefficients<float>(static_cast<index_t>(batch.logit_rows.size()) * shape.vocab, 5);
