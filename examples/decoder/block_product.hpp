@@ -62,9 +62,12 @@ class block_product {
 
   explicit block_product(Backend const& backend) : memory_(backend) {}
 
+  /// Elements of memory for inputs of up to `widest` columns.
+  static constexpr index_t scratch_size(index_t widest) { return block_rows * (widest + chunk); }
+
   /// Makes room for inputs of up to `widest` columns.
   void reset(Backend const& backend, index_t widest) {
-    memory_.reset(backend, block_rows * (widest + chunk));
+    memory_.reset(backend, scratch_size(widest));
     input_ = memory_.take(widest, block_rows);
     output_ = memory_.take(chunk, block_rows);
   }

@@ -143,7 +143,8 @@ TEST_CASE("decoder: sampling allocates what the memory plan says, but for its sc
                                          .rollout_tokens = 16 * 8},
                                         activation_sizes(shape));
   index_t const scratch =
-      attention_worker_count * cached_attention<float>::scratch_size(shape, 96) + 96 * 16;
+      attention_worker_count * cached_attention<float>::scratch_size(shape, 96) +
+      block_product<counting_backend>::scratch_size(96) + 96 * 16;
   auto const allocated = static_cast<double>(4 * (live - before - scratch));
   CHECK(allocated == doctest::Approx(static_cast<double>(plan.rollout())).epsilon(0.02));
 }
