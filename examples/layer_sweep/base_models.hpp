@@ -12,6 +12,7 @@
 #include "examples/decoder/checkpoint.hpp"
 #include "examples/decoder/pretraining.hpp"
 #include "examples/layer_sweep/episodes.hpp"
+#include "examples/layer_sweep/interruption.hpp"
 #include "examples/layer_sweep/progress.hpp"
 #include "examples/layer_sweep/settings.hpp"
 #include "examples/layer_sweep/thread_for.hpp"
@@ -20,7 +21,7 @@
 namespace layer_sweep {
 
 /// The model of a task: 32 wide, two heads of 16, about 10 k parameters a layer.
-template <verifiable_task Task>
+template <demonstrated_task Task>
 decoder::config model_shape(settings const& s) {
   decoder::config shape;
   shape.layer_count = s.layers;
@@ -29,7 +30,7 @@ decoder::config model_shape(settings const& s) {
 }
 
 /// Everything a base depends on, as one text: the key of its checkpoint.
-template <verifiable_task Task>
+template <demonstrated_task Task>
 std::string base_fingerprint(settings const& s, index_t base) {
   return "task " + s.task + " " + task_fingerprint<Task>() + ", base " + std::to_string(base) +
          ", layers " + std::to_string(s.layers) + ", pretraining steps " +
@@ -39,7 +40,7 @@ std::string base_fingerprint(settings const& s, index_t base) {
 }
 
 /// Trains a new model on demonstrations. Base b has its own weights and its own demonstrations.
-template <verifiable_task Task, class Model>
+template <demonstrated_task Task, class Model>
 void pretrain(Model& model, settings const& s, index_t base, thread_for const& threads) {
   auto const seed = static_cast<std::uint64_t>(base) + 1;
   model.initialize(seed);
@@ -49,6 +50,7 @@ void pretrain(Model& model, settings const& s, index_t base, thread_for const& t
       .warmup_steps = (std::min)(index_t{50}, s.pretraining_steps / 2)};
   progress_line progress("pretraining base " + std::to_string(base), s.pretraining_steps);
   for (index_t step = 0; step < s.pretraining_steps; ++step) {
+    throw_if_interrupted();
     demonstration_batch shown;
     for (index_t i = 0; i < s.pretraining_batch; ++i) {
       shown.append(Task::demonstrate(seed, step * s.pretraining_batch + i));
@@ -64,7 +66,7 @@ void pretrain(Model& model, settings const& s, index_t base, thread_for const& t
 
 /// Base b of these settings: from its checkpoint in `directory` if there is one, else pretrained
 /// and kept there. A checkpoint that is not what it says is an error, never replaced.
-template <verifiable_task Task, class Model, class Backend>
+template <demonstrated_task Task, class Model, class Backend>
 Model base_model(Backend const& backend, settings const& s, index_t base,
                  std::string const& directory, thread_for const& threads) {
   Model model(backend, model_shape<Task>(s));

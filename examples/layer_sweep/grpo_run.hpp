@@ -10,6 +10,7 @@
 #include "examples/decoder/sampler.hpp"
 #include "examples/decoder/transformer.hpp"
 #include "examples/layer_sweep/episodes.hpp"
+#include "examples/layer_sweep/interruption.hpp"
 #include "examples/layer_sweep/mini_batch.hpp"
 #include "examples/layer_sweep/variants.hpp"
 #include "lamina/model/train_step.hpp"
@@ -30,9 +31,10 @@ class grpo_run {
  public:
   using model_type = decoder::transformer<Backend>;
 
-  grpo_run(model_type& model, Estimator const& estimator, settings const& s, training const& row,
-           std::uint64_t seed)
-      : model_((model.prepare(row.plan), model)),
+  grpo_run(Task const& task, model_type& model, Estimator const& estimator, settings const& s,
+           training const& row, std::uint64_t seed)
+      : task_(task),
+        model_((model.prepare(row.plan), model)),
         estimator_(estimator),
         settings_(s),
         plan_(row.plan),
@@ -50,13 +52,15 @@ class grpo_run {
   double step(index_t step) {
     std::vector<typename Task::prompt> prompts;
     for (index_t index = 0; index < settings_.prompts; ++index) {
-      prompts.push_back(Task::training_prompt(seed_, step, index));
+      prompts.push_back(task_.training_prompt(seed_, step, index));
     }
     index_t const group_size = settings_.group_size;
-    episodes<Task> world(prompts, group_size);
-    decoder::rollouts const rollouts = sampler_.sample(
-        model_, world.encoded(), group_size, world,
-        {.seed = seed_, .step = static_cast<std::uint32_t>(step)}, Task::max_length);
+    episodes<Task> world(task_, prompts, group_size);
+    decoder::rollouts const rollouts = sampler_.sample(model_, world.encoded(), group_size, world,
+                                                       {.temperature = settings_.temperature,
+                                                        .seed = seed_,
+                                                        .step = static_cast<std::uint32_t>(step)},
+                                                       world.max_length());
     std::vector<float> rewards = world.rewards();
     if (shuffled_) shuffle_groups(rewards, step);
 
@@ -66,7 +70,7 @@ class grpo_run {
                               lamina::prompt_groups::uniform(row_count, group_size));
     for (index_t part = 0; part < settings_.mini_batches; ++part) {
       mini_batch batch(rollouts, advantages.values, row_count * part / settings_.mini_batches,
-                       row_count * (part + 1) / settings_.mini_batches);
+                       row_count * (part + 1) / settings_.mini_batches, settings_.temperature);
       if (batch.empty()) continue;
       lamina::train_step(model_.backend(), model_, estimator_, plan_, batch.tokens(),
                          batch.policy(), batch.outputs(), optimizer_);
@@ -87,6 +91,7 @@ class grpo_run {
     }
   }
 
+  Task task_;
   model_type& model_;
   Estimator const& estimator_;
   settings const& settings_;
@@ -98,19 +103,22 @@ class grpo_run {
 };
 
 /// Makes the run with the estimator that the settings name; returns the mean reward of the last
-/// step.
+/// step. Throws interruption between two steps once the program is told to stop.
 template <verifiable_task Task, lamina::tensor_backend Backend>
-double train(decoder::transformer<Backend>& model, settings const& s, training const& row,
-             std::uint64_t seed) {
+double train(Task const& task, decoder::transformer<Backend>& model, settings const& s,
+             training const& row, std::uint64_t seed) {
   auto const run = [&](auto const& estimator) {
-    grpo_run<Task, Backend, std::remove_cvref_t<decltype(estimator)>> steps(model, estimator, s,
-                                                                            row, seed);
+    grpo_run<Task, Backend, std::remove_cvref_t<decltype(estimator)>> steps(task, model, estimator,
+                                                                            s, row, seed);
     double reward = 0;
-    for (index_t step = 0; step < s.steps; ++step) reward = steps.step(step);
+    for (index_t step = 0; step < s.steps; ++step) {
+      throw_if_interrupted();
+      reward = steps.step(step);
+    }
     return reward;
   };
   if (s.algorithm == "dr_grpo") {
-    return run(lamina::dr_grpo{.aggregation = {.length = Task::max_length - Task::prompt_length}});
+    return run(lamina::dr_grpo{.aggregation = {.length = task.response_length}});
   }
   return run(token_mean_grpo{.surrogate = {.clip_low = 0.2, .clip_high = 0.2}});
 }

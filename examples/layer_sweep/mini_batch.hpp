@@ -22,9 +22,11 @@ class mini_batch {
  public:
   /// The rollouts of rows [first, last).
   ///
-  /// advantages  [rows]  of all rollouts
+  /// advantages   [rows]  of all rollouts
+  /// temperature  at which they were sampled
   mini_batch(decoder::rollouts const& rollouts, std::vector<float> const& advantages, index_t first,
-             index_t last) {
+             index_t last, double temperature = 1)
+      : temperature_(temperature) {
     std::vector<std::int32_t> tokens;
     std::vector<index_t> offsets{0};
     std::vector<std::uint8_t> sampled;
@@ -65,12 +67,14 @@ class mini_batch {
             .token_ids = chosen_,
             .old_log_probs = old_log_probs_,
             .advantages = advantages_,
-            .denominators = denominators_};
+            .denominators = denominators_,
+            .temperature = temperature_};
   }
 
   lamina::policy_outputs<float> outputs() { return {log_probs_, d_log_probs_, {}}; }
 
  private:
+  double temperature_;
   decoder::token_batch tokens_;
   std::vector<index_t> offsets_{0};
   std::vector<std::int32_t> chosen_;

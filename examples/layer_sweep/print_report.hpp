@@ -3,6 +3,7 @@
 // words.
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -79,8 +80,11 @@ inline void print_report(lamina::sweep_report const& report) {
     std::printf("The best single layer is layer %lld with C = %.2f",
                 static_cast<long long>(profile.best.layer), profile.best.apparent);
     if (!lamina::is_nan(profile.best.corrected)) {
+      auto const measured = std::count_if(
+          profile.layers.begin(), profile.layers.end(),
+          [](lamina::contribution const& layer) { return !lamina::is_nan(layer.value); });
       std::printf(" (%.2f after paying for the choice among %lld)", profile.best.corrected,
-                  static_cast<long long>(profile.layer_count()));
+                  static_cast<long long>(measured));
     }
     std::printf(".\n");
   }

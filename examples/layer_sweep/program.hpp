@@ -1,154 +1,124 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The program: prepare the directory, sweep, choose, sweep on, report.
+// One sweep: prepare the directory, train, choose, train on, report; whatever the task and the
+// model.
 #pragma once
 
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <string>
 #include <utility>
 
-#include "examples/layer_sweep/print_report.hpp"
+#include "examples/layer_sweep/output_directory.hpp"
 #include "examples/layer_sweep/provenance.hpp"
+#include "examples/layer_sweep/reporting.hpp"
 #include "examples/layer_sweep/sweep.hpp"
-#include "lamina/study/report_html.hpp"
-#include "lamina/study/report_json.hpp"
-#include "lamina/study/report_svg.hpp"
-#include "lamina/study/report_table.hpp"
 
 namespace layer_sweep {
 
-/// The output directory, for one process at a time: the lock is held as long as this lives.
-class output_directory {
+/// One sweep from the command line to the report.
+class program {
  public:
-  /// Makes the directory and removes what a killed process left half written. Throws io_error.
-  explicit output_directory(std::string path)
-      : path_((lamina::ensure_directory(path), std::move(path))), lock_(path_ + "/.lock") {
-    for (auto const& entry : std::filesystem::directory_iterator(path_)) {
-      if (entry.path().extension() == ".tmp") std::filesystem::remove(entry.path());
-    }
-  }
+  /// list  provenance, of which the journal's key is made
+  program(command const& c, std::vector<lamina::report_setting> list)
+      : command_(c),
+        provenance_(std::move(list)),
+        key_(journal_key(provenance_)),
+        variants_(c.sweep) {}
 
-  std::string file(std::string const& name) const { return path_ + "/" + name; }
-
-  /// Makes the journal ready: taken over if the sweep is resumed, else moved out of the way, so
-  /// that finished runs are not lost. Throws as lamina::sweep_journal.
-  std::string journal(bool resume, std::string const& key) const {
-    std::string const path = file("journal.txt");
-    if (!resume && std::filesystem::exists(path)) {
-      std::filesystem::rename(path, file("journal.previous.txt"));
+  /// Makes what is missing and reports; make_sweep() gives the task_sweep when it is needed.
+  /// Returns the exit status.
+  template <class MakeSweep>
+  int run(MakeSweep const& make_sweep) {
+    settings const& s = command_.sweep;
+    if (command_.what == action::report) {
+      report_finished();
+      return 0;
     }
-    lamina::sweep_journal const checked(path, resume, key);
-    return path;
+    output_directory const out(command_.out);
+    std::string const journal = out.journal(command_.resume, key_);
+    stop_on_signals();
+    std::printf("Layer sweep: task %s, %s, %lld layers, %lld steps of %lld x %lld rollouts\n",
+                s.task.c_str(), s.algorithm.c_str(), static_cast<long long>(s.layers),
+                static_cast<long long>(s.steps), static_cast<long long>(s.prompts),
+                static_cast<long long>(s.group_size));
+    std::fflush(stdout);
+    auto const start = std::chrono::steady_clock::now();
+    try {
+      auto sweep = make_sweep();
+      progress_line progress("run", variants_.run_count());
+      lamina::sweep_results results = sweep.run(variants_, journal, key_, progress);
+      if (variants_.chooses()) {
+        variants_.choose(layer_scores(results, s.layers));
+        results = sweep.run(variants_, journal, key_, progress);
+      }
+      progress.finish();
+      report(std::move(results), {});
+    } catch (interruption const&) {
+      std::fprintf(stderr, "layer_sweep: stopped by signal %d; --resume goes on\n",
+                   received_signal());
+      if (reportable()) report_finished();
+      return 128 + received_signal();
+    }
+    std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - start;
+    std::printf("%s. Report: %s/report.html\n",
+                progress_line::seconds_text(seconds.count()).c_str(), command_.out.c_str());
+    return 0;
   }
 
  private:
-  std::string path_;
-  lamina::append_log lock_;
+  lamina::finished_runs finished() const {
+    return lamina::read_finished_runs(variants_.plan(key_), command_.out + "/journal.txt");
+  }
+
+  static bool has_scale(lamina::finished_runs const& found) {
+    return found.results.variant_of(lamina::variant_kind::base) >= 0 &&
+           found.results.variant_of(lamina::variant_kind::full) >= 0;
+  }
+  bool reportable() const { return has_scale(finished()); }
+
+  // What the journal has by now; needs no lock, so that a sweep under way can be looked at.
+  void report_finished() {
+    lamina::finished_runs found = finished();
+    if (found.complete() && variants_.chooses()) {
+      variants_.choose(layer_scores(found.results, command_.sweep.layers));
+      found = finished();
+    }
+    if (!has_scale(found)) {
+      lamina::throw_config_error("layer_sweep: ", command_.out, "/journal.txt has ", found.finished,
+                                 " finished runs, expected at least one of base and one of full "
+                                 "training, without which there is no contribution");
+    }
+    std::string gap;
+    index_t const total = variants_.run_count();
+    if (found.finished < total) {
+      gap = std::to_string(found.finished) + " of " + std::to_string(total) + " runs";
+    }
+    report(std::move(found.results), gap);
+  }
+
+  // gap  what there is of an incomplete sweep, in words
+  void report(lamina::sweep_results results, std::string const& gap) const {
+    lamina::contribution_options options;
+    options.base_score_error = base_score_error(results);
+    auto notes = report_notes(results);
+    std::string title = "Layer contributions: task " + command_.sweep.task;
+    if (!gap.empty()) {
+      title += " (incomplete: " + gap + ")";
+      notes.insert(notes.begin(),
+                   "Incomplete: this is what " + gap +
+                       " say; layers and seeds that are missing are not measured, not zero.");
+    }
+    lamina::sweep_report made = lamina::make_report(
+        std::move(title), provenance_, std::move(results), command_.sweep.layers, options);
+    made.notes = std::move(notes);
+    write_report(command_.out, made);
+    print_report(made);
+  }
+
+  command const& command_;
+  std::vector<lamina::report_setting> provenance_;
+  std::string key_;
+  variant_list variants_;
 };
-
-/// Mean score of every layer: what top-k is chosen by, also where C is refused.
-inline std::vector<double> layer_scores(lamina::sweep_results const& results, index_t layers) {
-  std::vector<double> means;
-  for (index_t layer = 0; layer < layers; ++layer) {
-    auto const scores =
-        results.scores(results.variant_named(std::string("layer:") + std::to_string(layer)));
-    double total = 0;
-    for (auto const& seeds : scores) total += lamina::mean(seeds);
-    means.push_back(total / static_cast<double>(scores.size()));
-  }
-  return means;
-}
-
-/// Standard error of a base's score: that of its evaluation, where scores are sampled.
-inline double base_score_error(lamina::sweep_results const& results) {
-  double largest = 0;
-  for (auto const& bases :
-       results.extras(results.variant_of(lamina::variant_kind::base), evaluation_error)) {
-    for (double const error : bases) {
-      if (error > largest) largest = error;
-    }
-  }
-  return largest;
-}
-
-/// What a reader has to know besides the numbers.
-inline std::vector<std::string> report_notes(lamina::sweep_results const& results) {
-  index_t runs = 0;
-  double frozen = 0, unmoved = 0;
-  for (lamina::run_result const& run : results.runs) {
-    for (lamina::named_number const& extra : run.extras) {
-      if (extra.name == frozen_moved) {
-        ++runs;
-        frozen += extra.value;
-      }
-      if (extra.name == selected_unmoved) unmoved += extra.value;
-    }
-  }
-  std::vector<std::string> notes{
-      "Checked bit by bit after each of the " + std::to_string(runs) +
-      " training runs: frozen tensors that changed: " + lamina::exact_text(frozen) +
-      "; selected tensors that did not move: " + lamina::exact_text(unmoved) + "."};
-  for (auto const& base : results.scores(results.variant_of(lamina::variant_kind::base))) {
-    if (base[0] >= 0.3 && base[0] <= 0.7) continue;
-    char score[16];
-    std::snprintf(score, sizeof score, "%.3f", base[0]);
-    notes.push_back(std::string("Warning: S_base is ") + score +
-                    ", outside 0.3 to 0.7, where a task is too hard or too easy for C to say "
-                    "much.");
-  }
-  return notes;
-}
-
-inline void write_report(output_directory const& out, lamina::sweep_report const& report) {
-  auto const write = [&out](char const* name, std::string const& text) {
-    lamina::write_file_atomically(out.file(name), text);
-  };
-  write("profile.csv", lamina::csv_report(report));
-  write("profile.svg", lamina::svg_profile(report));
-  write("report.md", lamina::markdown_report(report));
-  write("report.html", lamina::html_report(report));
-  write("profile.json", lamina::json_report(report));
-}
-
-/// Does what the command says on the task.
-template <verifiable_task Task>
-void run_program(command const& c) {
-  settings const& s = c.sweep;
-  auto const evaluated =
-      static_cast<index_t>(evaluation_prompts<Task>(s.evaluation_prompts).size());
-  auto const list = provenance<Task>(s, evaluated);
-  std::string const key = journal_key(list);
-  output_directory const out(c.out);
-  std::string const journal = out.journal(c.resume, key);
-
-  std::printf("Layer sweep: task %s, %s, %lld layers, %lld steps of %lld x %lld rollouts\n",
-              s.task.c_str(), s.algorithm.c_str(), static_cast<long long>(s.layers),
-              static_cast<long long>(s.steps), static_cast<long long>(s.prompts),
-              static_cast<long long>(s.group_size));
-  std::fflush(stdout);
-  auto const start = std::chrono::steady_clock::now();
-  task_sweep<Task> sweep(s, c.out, {c.threads});
-  variant_list variants(s);
-  lamina::sweep_results results = [&] {
-    progress_line progress("run", variants.run_count());
-    auto first = sweep.run(variants, journal, key, progress);
-    if (!variants.chooses()) return first;
-    variants.choose(layer_scores(first, s.layers));
-    return sweep.run(variants, journal, key, progress);
-  }();
-
-  lamina::contribution_options options;
-  options.base_score_error = base_score_error(results);
-  auto const notes = report_notes(results);
-  lamina::sweep_report report = lamina::make_report("Layer contributions: task " + s.task, list,
-                                                    std::move(results), s.layers, options);
-  report.notes = notes;
-  write_report(out, report);
-  print_report(report);
-  std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - start;
-  std::printf("%s. Report: %s/report.html\n", progress_line::seconds_text(seconds.count()).c_str(),
-              c.out.c_str());
-}
 
 }  // namespace layer_sweep

@@ -5,18 +5,31 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "examples/decoder/sampler.hpp"
 #include "examples/layer_sweep/episodes.hpp"
+#include "examples/layer_sweep/interruption.hpp"
 #include "lamina/policy/token_logprob.hpp"
+#include "lamina/study/sweep_plan.hpp"
 
 namespace layer_sweep {
 
-/// A score and the standard error that sampling leaves in it.
+/// Names of what an evaluation reports besides its score.
+inline constexpr char const* greedy_score = "greedy score";
+inline constexpr char const* truncation_rate = "truncated";
+inline constexpr char const* response_tokens = "response tokens";
+inline constexpr char const* greedy_truncation_rate = "greedy truncated";
+inline constexpr char const* greedy_response_tokens = "greedy response tokens";
+
+/// A score, the standard error that sampling leaves in it, and what else the evaluation saw.
 struct score {
   double value = 0;
   double error = 0;
+  std::vector<lamina::named_number> details{};
 };
 
 /// The probability that an answer sampled at temperature 1 is right, mean over prompts:
@@ -27,12 +40,12 @@ struct score {
 template <unique_answer_task Task>
 class exact_score {
  public:
-  explicit exact_score(std::vector<typename Task::prompt> const& prompts) {
+  exact_score(Task const& task, std::vector<typename Task::prompt> const& prompts) {
     for (std::size_t first = 0; first < prompts.size(); first += chunk_size) {
       std::size_t const last = (std::min)(prompts.size(), first + chunk_size);
       demonstration_batch packed;
       for (std::size_t i = first; i < last; ++i) {
-        packed.append(answered(Task::encode(prompts[i]), Task::answer(prompts[i])));
+        packed.append(answered(task.encode(prompts[i]), task.answer(prompts[i])));
       }
       chunk c;
       c.prompts = last - first;
@@ -61,7 +74,7 @@ class exact_score {
       }
       count += c.prompts;
     }
-    return {total / static_cast<double>(count), 0};
+    return {total / static_cast<double>(count), 0, {}};
   }
 
  private:
@@ -76,53 +89,109 @@ class exact_score {
   std::vector<chunk> chunks_;
 };
 
-/// The fraction of sampled episodes that succeed, four of every prompt. The noise is a function of
-/// the prompt's number, the copy and the position, the same for all models: what it adds to one
-/// score it adds to the next, and most of it cancels in differences.
+/// How sampled episodes of some prompts went.
+struct episode_statistics {
+  /// Mean reward, and the standard error that is left by the draws (not by the choice of prompts).
+  double reward = 0;
+  double error = 0;
+  /// Fraction of episodes that were cut off.
+  double truncated = 0;
+  /// Mean tokens of a response.
+  double response_length = 0;
+};
+
+/// `copies` episodes of every prompt. The noise is a function of the prompt's number, the copy and
+/// the position, the same for all models: what it adds to one score it adds to the next, and most
+/// of it cancels in differences. With one copy the error is unknown and 0.
+template <verifiable_task Task, class Model>
+episode_statistics sample_episodes(Task const& task, Model const& model,
+                                   std::vector<typename Task::prompt> const& prompts,
+                                   index_t copies, decoder::sampling_options options) {
+  // Enough rows for a good matrix product; their logits and keys stay small.
+  constexpr index_t rows_at_once = 128;
+  auto const part = static_cast<std::size_t>((std::max)(index_t{1}, rows_at_once / copies));
+  options.seed = 0x5c02e5eed;
+  decoder::sampler<typename Model::backend_type> sampler(model.backend());
+  std::span<typename Task::prompt const> const all(prompts);
+  double const draws = static_cast<double>(copies);
+  double total = 0, spread = 0;
+  index_t truncated = 0, tokens = 0;
+  for (std::size_t first = 0; first < all.size(); first += part) {
+    throw_if_interrupted();
+    std::size_t const count = (std::min)(part, all.size() - first);
+    episodes<Task> world(task, all.subspan(first, count), copies);
+    options.first_row = static_cast<index_t>(first) * copies;
+    sampler.sample(model, world.encoded(), copies, world, options, world.max_length());
+    auto const rewards = world.rewards();
+    for (auto group = rewards.begin(); group != rewards.end(); group += copies) {
+      double const mean = std::accumulate(group, group + copies, 0.0) / draws;
+      total += mean;
+      for (index_t c = 0; c < copies; ++c) {
+        double const deviation = static_cast<double>(group[c]) - mean;
+        if (copies > 1) spread += deviation * deviation / (draws * (draws - 1));
+      }
+    }
+    truncated += world.truncated_count();
+    tokens += world.response_token_count();
+  }
+  double const count = static_cast<double>(all.size());
+  return {total / count, std::sqrt(spread) / count,
+          static_cast<double>(truncated) / (count * draws),
+          static_cast<double>(tokens) / (count * draws)};
+}
+
+/// The fraction of sampled episodes that succeed, four of every prompt.
 template <verifiable_task Task>
 class sampled_score {
  public:
-  explicit sampled_score(std::vector<typename Task::prompt> prompts)
-      : prompts_(std::move(prompts)) {}
+  sampled_score(Task const& task, std::vector<typename Task::prompt> prompts)
+      : task_(task), prompts_(std::move(prompts)) {}
 
   template <class Model>
   score operator()(Model& model) const {
-    decoder::sampler<typename Model::backend_type> sampler(model.backend());
-    double total = 0, spread = 0;
-    for (std::size_t first = 0; first < prompts_.size(); first += chunk_size) {
-      std::size_t const last = (std::min)(prompts_.size(), first + chunk_size);
-      std::span<typename Task::prompt const> const all(prompts_);
-      episodes<Task> world(all.subspan(first, last - first), copies);
-      sampler.sample(model, world.encoded(), copies, world,
-                     {.seed = noise_seed, .first_row = static_cast<index_t>(first) * copies},
-                     Task::max_length);
-      auto const rewards = world.rewards();
-      for (std::size_t p = 0; p < last - first; ++p) {
-        double successes = 0;
-        for (std::size_t c = 0; c < copies; ++c) {
-          successes += static_cast<double>(rewards[p * copies + c]);
-        }
-        double const rate = successes / copies;
-        total += rate;
-        spread += rate * (1 - rate) / (copies - 1);  // the variance of a mean of `copies` draws
-      }
-    }
-    double const count = static_cast<double>(prompts_.size());
-    return {total / count, std::sqrt(spread) / count};
+    auto const seen = sample_episodes(task_, model, prompts_, 4, {});
+    return {seen.reward, seen.error, {}};
   }
 
  private:
-  static constexpr index_t copies = 4;
-  static constexpr std::size_t chunk_size = 32;
-  static constexpr std::uint64_t noise_seed = 0x5c02e5eed;
-
+  Task task_;
   std::vector<typename Task::prompt> prompts_;
+};
+
+/// The same with as many samples of every prompt as wanted, at the temperature of training;
+/// besides, once greedily, and how long responses were and how many were cut off.
+template <verifiable_task Task>
+class sampled_and_greedy_score {
+ public:
+  sampled_and_greedy_score(Task const& task, std::vector<typename Task::prompt> prompts,
+                           index_t copies, double temperature)
+      : task_(task), prompts_(std::move(prompts)), copies_(copies), temperature_(temperature) {}
+
+  template <class Model>
+  score operator()(Model& model) const {
+    auto const drawn =
+        sample_episodes(task_, model, prompts_, copies_, {.temperature = temperature_});
+    auto const greedy = sample_episodes(task_, model, prompts_, 1, {.greedy = true});
+    return {drawn.reward,
+            drawn.error,
+            {{greedy_score, greedy.reward},
+             {truncation_rate, drawn.truncated},
+             {response_tokens, drawn.response_length},
+             {greedy_truncation_rate, greedy.truncated},
+             {greedy_response_tokens, greedy.response_length}}};
+  }
+
+ private:
+  Task task_;
+  std::vector<typename Task::prompt> prompts_;
+  index_t copies_;
+  double temperature_;
 };
 
 /// The held-out problems a sweep is scored on: all, or `count` of them, evenly spaced.
 template <verifiable_task Task>
-std::vector<typename Task::prompt> evaluation_prompts(index_t count) {
-  auto const all = Task::evaluation_prompts();
+std::vector<typename Task::prompt> evaluation_prompts(Task const& task, index_t count) {
+  auto const all = task.evaluation_prompts();
   auto const available = static_cast<index_t>(all.size());
   if (count == 0 || count >= available) return all;
   std::vector<typename Task::prompt> some;
@@ -132,7 +201,7 @@ std::vector<typename Task::prompt> evaluation_prompts(index_t count) {
   return some;
 }
 
-/// The score of a task: exact if it can be.
+/// The score of a task that a model was pretrained for: exact if it can be.
 template <class Task>
 struct score_of {
   using type = sampled_score<Task>;
@@ -141,7 +210,7 @@ template <unique_answer_task Task>
 struct score_of<Task> {
   using type = exact_score<Task>;
 };
-template <verifiable_task Task>
+template <demonstrated_task Task>
 using task_score = typename score_of<Task>::type;
 
 }  // namespace layer_sweep

@@ -5,13 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "examples/layer_sweep/base_models.hpp"
 #include "examples/layer_sweep/grpo_run.hpp"
 #include "examples/layer_sweep/progress.hpp"
 #include "examples/layer_sweep/score.hpp"
 #include "examples/layer_sweep/thread_for.hpp"
 #include "examples/layer_sweep/variants.hpp"
-#include "examples/support/gemm.hpp"
 #include "lamina/optim/audit.hpp"
 #include "lamina/study/sweep.hpp"
 
@@ -25,21 +23,18 @@ inline constexpr char const* frozen_moved = "frozen tensors changed";
 inline constexpr char const* evaluation_error = "evaluation error";
 
 /// Makes the runs of a sweep. One backend serves all threads: it has no state.
-template <verifiable_task Task>
+template <verifiable_task Task, class Model, class Score>
 class task_sweep {
  public:
-  using backend_type = examples::chosen_backend<float>;
-  using model_type = decoder::transformer<backend_type>;
-
-  task_sweep(settings const& s, std::string directory, thread_for threads)
+  /// bases  the models every run starts from, one a base of the plan
+  /// score  called as score(model) -> layer_sweep::score from several threads at once
+  task_sweep(settings const& s, Task const& task, std::vector<Model> bases, Score score,
+             thread_for threads)
       : settings_(s),
-        directory_(std::move(directory)),
-        threads_(threads),
-        score_(evaluation_prompts<Task>(s.evaluation_prompts)) {
-    for (index_t base = 0; base < s.bases; ++base) {
-      bases_.push_back(base_model<Task, model_type>(backend_, s, base, directory_, threads_));
-    }
-  }
+        task_(task),
+        bases_(std::move(bases)),
+        score_(std::move(score)),
+        threads_(threads) {}
 
   /// All runs of the list that the journal does not have.
   ///
@@ -47,7 +42,8 @@ class task_sweep {
   lamina::sweep_results run(variant_list const& variants, std::string const& journal,
                             std::string const& journal_settings, progress_line& progress) {
     return lamina::run_sweep(
-        variants.plan(journal_settings), {.journal = journal, .resume = true}, threads_,
+        variants.plan(journal_settings),
+        {.journal = journal, .resume = true, .order = variants.order()}, threads_,
         [&](lamina::sweep_run const& run) { return one(run, variants.row(run.variant.name)); },
         [&](lamina::sweep_progress const& status) {
           if (status.run == nullptr) return;
@@ -58,12 +54,13 @@ class task_sweep {
 
  private:
   lamina::run_scores one(lamina::sweep_run const& run, training const& row) const {
-    model_type model(backend_, model_shape<Task>(settings_));
-    model.copy_weights(bases_[static_cast<std::size_t>(run.base)]);
+    Model const& base = bases_[static_cast<std::size_t>(run.base)];
+    Model model(base.backend(), base.shape());
+    model.copy_weights(base);
     lamina::run_scores result;
     if (run.variant.kind != lamina::variant_kind::base) {
       auto const before = lamina::weight_snapshot(lamina::all_parameters(model));
-      double const reward = train<Task>(model, settings_, row, run.seed);
+      double const reward = train(task_, model, settings_, row, run.seed);
       auto const audit = lamina::audit(before, lamina::all_parameters(model), row.plan);
       auto const count = [&audit](lamina::movement verdict) {
         return static_cast<double>(audit.count(verdict));
@@ -81,6 +78,7 @@ class task_sweep {
     score const measured = score_(model);
     result.score = measured.value;
     if (measured.error > 0) result.extras.push_back({evaluation_error, measured.error});
+    result.extras.insert(result.extras.end(), measured.details.begin(), measured.details.end());
     return result;
   }
 
@@ -91,11 +89,10 @@ class task_sweep {
   }
 
   settings settings_;
-  std::string directory_;
+  Task task_;
+  std::vector<Model> bases_;
+  Score score_;
   thread_for threads_;
-  backend_type backend_;
-  task_score<Task> score_;
-  std::vector<model_type> bases_;
   index_t made_ = 0;  // runs of this process
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// What a verifiable task is: prompts with a fixed length, demonstrations to pretrain on, a held-out
-// split, and episodes that take one token at a time and end in a reward.
+// What a verifiable task is: prompts, a held-out split, and episodes that take one token at a time
+// and end in a reward; and what one adds that a model is pretrained for.
 #pragma once
 
 #include <concepts>
@@ -52,53 +52,63 @@ constexpr bool is_held_out(std::uint32_t a, std::uint32_t b, std::uint32_t c = 0
 ///                   valid until the next call. Not called once done.
 ///   done()          whether the episode has ended
 ///   reward()        what it was worth; 0 before it has ended
-template <class E, class Prompt>
-concept task_episode = std::constructible_from<E, Prompt const&> &&
-    requires(E& episode, E const& constant, token_id drawn) {
+template <class E>
+concept task_episode = requires(E& episode, E const& constant, token_id drawn) {
   { episode.accept(drawn) } -> std::same_as<std::span<token_id const>>;
   { constant.done() } -> std::same_as<bool>;
   { constant.reward() } -> std::same_as<double>;
 };
 
-/// A reinforcement-learning task whose reward is computed, not judged. A type with static members:
+/// A reinforcement-learning task whose reward is computed, not judged. A value that is cheap to
+/// copy:
 ///
-///   name                    what --task takes
-///   recipe                  the training it was found to need
-///   vocabulary              printable names; a token id is an index into it
 ///   prompt                  one problem, a small value
-///   prompt_length           every encoded prompt has this many tokens
-///   max_length              no sequence is longer: prompt, response and observations
+///   response_length         no response is longer, observations included
 ///   encode(prompt)          the prompt's tokens
 ///   held_out(prompt)        whether it may only be used for evaluation
 ///   training_prompt(seed, step, index)   never held out
 ///   evaluation_prompts()    held-out problems, the same in every call
-///   demonstrate(seed, index)             never held out
-///   episode                 a task_episode of a prompt
+///   start(prompt)           a task_episode
 template <class T>
-concept verifiable_task = task_episode<typename T::episode, typename T::prompt> &&
-    requires(typename T::prompt const& prompt, std::uint64_t seed, index_t index) {
+concept verifiable_task = std::copyable<T> &&
+    requires(T const& task, typename T::prompt const& prompt, std::uint64_t seed, index_t index) {
+  { task.response_length } -> std::convertible_to<index_t>;
+  { task.encode(prompt) } -> std::same_as<std::vector<token_id>>;
+  { task.held_out(prompt) } -> std::same_as<bool>;
+  { task.training_prompt(seed, index, index) } -> std::same_as<typename T::prompt>;
+  { task.evaluation_prompts() } -> std::same_as<std::vector<typename T::prompt>>;
+  { task.start(prompt) } -> task_episode;
+};
+
+/// A task that a small model of its own is pretrained for. Static members besides:
+///
+///   name                    what --task takes
+///   recipe                  the training it was found to need
+///   vocabulary              printable names; a token id is an index into it
+///   prompt_length           every encoded prompt has this many tokens
+///   max_length              no sequence is longer: prompt, response and observations
+///   demonstrate(seed, index)             never held out
+template <class T>
+concept demonstrated_task = verifiable_task<T> && requires(std::uint64_t seed, index_t index) {
   { T::name } -> std::convertible_to<std::string_view>;
   { T::recipe } -> std::convertible_to<training_recipe>;
   { T::vocabulary[0] } -> std::convertible_to<std::string_view>;
   { T::vocabulary.size() } -> std::convertible_to<std::size_t>;
   { T::prompt_length } -> std::convertible_to<index_t>;
   { T::max_length } -> std::convertible_to<index_t>;
-  { T::encode(prompt) } -> std::same_as<std::vector<token_id>>;
-  { T::held_out(prompt) } -> std::same_as<bool>;
-  { T::training_prompt(seed, index, index) } -> std::same_as<typename T::prompt>;
-  { T::evaluation_prompts() } -> std::same_as<std::vector<typename T::prompt>>;
   { T::demonstrate(seed, index) } -> std::same_as<demonstration>;
 };
 
 /// A task whose only right response is answer(prompt): its score is a probability that one forward
 /// pass computes, without sampling.
 template <class T>
-concept unique_answer_task = verifiable_task<T> && requires(typename T::prompt const& prompt) {
-  { T::answer(prompt) } -> std::same_as<std::vector<token_id>>;
+concept unique_answer_task = verifiable_task<T> &&
+    requires(T const& task, typename T::prompt const& prompt) {
+  { task.answer(prompt) } -> std::same_as<std::vector<token_id>>;
 };
 
 /// The tokens by their names, separated by blanks.
-template <verifiable_task Task>
+template <demonstrated_task Task>
 std::string to_text(std::span<token_id const> tokens) {
   std::string text;
   for (token_id const token : tokens) {
@@ -119,7 +129,7 @@ inline demonstration answered(std::vector<token_id> prompt, std::span<token_id c
 
 /// A fingerprint of what the task poses: its first demonstrations and training prompts and all that
 /// it evaluates on. Models and results of one fingerprint are of one task.
-template <verifiable_task Task>
+template <demonstrated_task Task>
 std::string task_fingerprint() {
   std::string bytes;
   auto const add = [&bytes](std::vector<token_id> const& tokens) {

@@ -26,6 +26,7 @@ struct agent_task {
   static constexpr index_t prompt_length = 5;
   static constexpr int max_moves = 8;
   static constexpr index_t max_length = prompt_length + 3 * max_moves - 2;
+  static constexpr index_t response_length = max_length - prompt_length;
   static constexpr double random_actions = 0.5;
 
   struct prompt {
@@ -104,6 +105,7 @@ struct agent_task {
     bool done_ = false;
     std::array<token_id, 2> observation_{};
   };
+  static episode start(prompt const& p) { return episode(p); }
 
   static demonstration demonstrate(std::uint64_t seed, index_t index) {
     auto draws = draws_for(draw::demonstration, seed, 0, index);
@@ -148,6 +150,6 @@ struct agent_task {
   }
 };
 
-static_assert(verifiable_task<agent_task>);
+static_assert(demonstrated_task<agent_task>);
 
 }  // namespace layer_sweep

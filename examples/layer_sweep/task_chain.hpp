@@ -27,6 +27,7 @@ struct chain_task {
   static constexpr index_t digit_count = 6;
   static constexpr index_t prompt_length = digit_count + 1;
   static constexpr index_t max_length = prompt_length + 1 + digit_count + 2;
+  static constexpr index_t response_length = max_length - prompt_length;
   static constexpr index_t evaluation_count = 512;
   static constexpr double scratchpad_demonstrations = 0.7;
   static constexpr double slip = 0.1;
@@ -123,6 +124,7 @@ struct chain_task {
     index_t written_ = 0;
     bool right_ = false;
   };
+  static episode start(prompt const& p) { return episode(p); }
 
  private:
   static prompt draw_prompt(lamina::counter_generator& draws, bool wanted) {
@@ -134,6 +136,6 @@ struct chain_task {
   }
 };
 
-static_assert(verifiable_task<chain_task>);
+static_assert(demonstrated_task<chain_task>);
 
 }  // namespace layer_sweep

@@ -28,6 +28,7 @@ struct code_task {
   static constexpr index_t prompt_length = 6;
   static constexpr index_t max_operations = 4;
   static constexpr index_t max_length = prompt_length + max_operations + 1;
+  static constexpr index_t response_length = max_length - prompt_length;
   static constexpr index_t evaluation_count = 1024;
   static constexpr double unrelated_demonstrations = 0.15;
 
@@ -94,6 +95,7 @@ struct code_task {
     bool done_ = false;
     bool right_ = false;
   };
+  static episode start(prompt const& p) { return episode(p); }
 
  private:
   struct program {
@@ -134,6 +136,6 @@ struct code_task {
   }
 };
 
-static_assert(verifiable_task<code_task>);
+static_assert(demonstrated_task<code_task>);
 
 }  // namespace layer_sweep

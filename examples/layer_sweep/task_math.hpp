@@ -23,6 +23,7 @@ struct math_task {
                                                                "6", "7", "8", "9", "+", "="};
   static constexpr index_t prompt_length = 6;
   static constexpr index_t max_length = 9;
+  static constexpr index_t response_length = max_length - prompt_length;
   static constexpr double right_demonstrations = 0.35;
 
   struct prompt {
@@ -91,6 +92,7 @@ struct math_task {
     std::size_t position_ = 0;
     bool right_ = true;
   };
+  static episode start(prompt const& p) { return episode(p); }
 
  private:
   static prompt draw_prompt(lamina::counter_generator& draws) {
@@ -101,6 +103,6 @@ struct math_task {
   }
 };
 
-static_assert(unique_answer_task<math_task>);
+static_assert(demonstrated_task<math_task> && unique_answer_task<math_task>);
 
 }  // namespace layer_sweep

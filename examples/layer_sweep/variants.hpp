@@ -2,6 +2,8 @@
 // The rows of a sweep: which selections are trained, how fast, and what they are compared with.
 #pragma once
 
+#include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,9 +11,10 @@
 #include "examples/layer_sweep/settings.hpp"
 #include "lamina/layers/backward_plan.hpp"
 #include "lamina/layers/layer_rates.hpp"
+#include "lamina/layers/selection_text.hpp"
 #include "lamina/layers/tensor_selection_text.hpp"
 #include "lamina/study/profile_file.hpp"
-#include "lamina/study/sweep_plan.hpp"
+#include "lamina/study/sweep.hpp"
 
 namespace layer_sweep {
 
@@ -43,10 +46,13 @@ class variant_list {
          .learning_rate = s.learning_rate,
          .seeds = first_seeds(s.full_seeds)},
         lamina::plan_full(n));
-    if (!s.select.empty()) {
-      add_selection(s.select, selected_by(s));
-      return;
+    if (!s.profile.empty()) {
+      for (index_t const layer : coarse_to_fine(lamina::parse_layers(s.profile, n))) {
+        add_layer(layer, s.layer_learning_rate);
+      }
     }
+    if (!s.select.empty()) add_selection(s.select, selected_by(s));
+    if (!chooses()) return;
     for (index_t layer = 0; layer < n; ++layer) add_layer(layer, s.layer_learning_rate);
     for (index_t layer = 0; s.second_learning_rate > 0 && layer < n; ++layer) {
       add_layer(layer, s.second_learning_rate);
@@ -64,8 +70,14 @@ class variant_list {
     }
   }
 
-  /// Whether choose() has something to add.
-  bool chooses() const { return settings_.select.empty(); }
+  /// Whether choose() has something to add: to the whole table, not to a part of it.
+  bool chooses() const { return settings_.profile.empty() && settings_.select.empty(); }
+
+  /// A part of the profile is made seed by seed: whenever it is interrupted, it is a profile.
+  lamina::sweep_order order() const {
+    return settings_.profile.empty() ? lamina::sweep_order::by_variant
+                                     : lamina::sweep_order::by_seed;
+  }
 
   /// Runs of the whole table, those that choose() adds included.
   index_t run_count() const {
@@ -118,6 +130,24 @@ class variant_list {
   }
 
  private:
+  // The first, the last, then always the layer that is farthest from all before it.
+  static std::vector<index_t> coarse_to_fine(lamina::layer_set const& layers) {
+    std::vector<index_t> left(layers.begin(), layers.end()), order;
+    while (!left.empty()) {
+      auto const distance = [&order, &layers](index_t layer) {
+        index_t nearest = lamina::max_layers + layers.highest() - layer;  // none yet: the lowest
+        for (index_t const taken : order) nearest = (std::min)(nearest, std::abs(layer - taken));
+        return nearest;
+      };
+      auto const next = std::max_element(left.begin(), left.end(), [&](index_t a, index_t b) {
+        return distance(a) < distance(b);
+      });
+      order.push_back(*next);
+      left.erase(next);
+    }
+    return order;
+  }
+
   static constexpr index_t chosen_count = 5;
   static constexpr char const* everything = "embeddings, all layers, final norm, head";
 

@@ -32,13 +32,13 @@ model_type new_model() {
 }
 
 double exact(model_type& model) {
-  return exact_score<toy_task>(toy_task::evaluation_prompts())(model).value;
+  return exact_score(toy_task{}, toy_task::evaluation_prompts())(model).value;
 }
 
 // All weights of a new model after one row of the table.
 std::vector<float> trained(settings const& s, training const& row, std::uint64_t seed) {
   auto model = new_model();
-  train<toy_task>(model, s, row, seed);
+  train(toy_task{}, model, s, row, seed);
   std::vector<float> weights;
   for (auto const& parameter : lamina::all_parameters(model)) {
     weights.insert(weights.end(), parameter.weight.begin(), parameter.weight.end());
@@ -55,7 +55,7 @@ TEST_CASE("grpo_run: training learns the task, with both algorithms") {
     s.steps = 40;
     auto model = new_model();
     double const before = exact(model);
-    train<toy_task>(model, s, variant_list(s).row("full"), 1);
+    train(toy_task{}, model, s, variant_list(s).row("full"), 1);
     CHECK(before < 0.3);
     CHECK(exact(model) > 0.8);
   }
@@ -67,7 +67,7 @@ TEST_CASE("grpo_run: a row moves what it selects and leaves the rest bit for bit
   for (char const* name : {"full", "layer:0", "layer:1", "head only", "layers only"}) {
     auto model = new_model();
     lamina::weight_snapshot const before(lamina::all_parameters(model));
-    train<toy_task>(model, s, rows.row(name), 1);
+    train(toy_task{}, model, s, rows.row(name), 1);
     auto const report = lamina::audit(before, lamina::all_parameters(model), rows.row(name).plan);
     INFO(name);
     CHECK(report.passed());
@@ -112,7 +112,7 @@ TEST_CASE("grpo_run: shuffled rewards teach nothing") {
   row.shuffled = true;
   auto model = new_model();
   double const before = exact(model);
-  train<toy_task>(model, s, row, 1);
+  train(toy_task{}, model, s, row, 1);
   CHECK(exact(model) < before + 0.1);
 }
 

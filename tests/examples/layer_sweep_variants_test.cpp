@@ -117,3 +117,20 @@ TEST_CASE("settings: a third of the layers, rounded up, is selected") {
     CHECK(s.selected_count() == expected);
   }
 }
+
+TEST_CASE("variants: a part of the profile is trained seed by seed, the far layers first") {
+  settings s = eight_layers();
+  s.profile = "every:2,7";
+  variant_list rows(s);
+  CHECK_FALSE(rows.chooses());
+  CHECK(rows.order() == lamina::sweep_order::by_seed);
+  std::vector<std::string> names;
+  for (training const& row : rows.rows()) names.push_back(row.variant.name);
+  CHECK(names == std::vector<std::string>{"base", "full", "layer:0", "layer:7", "layer:4",
+                                          "layer:2", "layer:6"});
+  CHECK(rows.run_count() == runs_of(rows));
+
+  s.select = "middle:2";
+  CHECK(variant_list(s).row("middle:2").plan.layers() == lamina::layer_range(3, 4));
+  CHECK(variant_list(eight_layers()).order() == lamina::sweep_order::by_variant);
+}

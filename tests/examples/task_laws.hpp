@@ -15,7 +15,7 @@ namespace layer_sweep::testing {
 
 /// Runs an episode on the given tokens by name; returns its reward, or -1 if it did not end with
 /// the last of them.
-template <verifiable_task Task>
+template <demonstrated_task Task>
 double reward_of(typename Task::prompt const& prompt, std::string const& response) {
   typename Task::episode episode(prompt);
   std::size_t begin = 0;
@@ -31,7 +31,7 @@ double reward_of(typename Task::prompt const& prompt, std::string const& respons
   return episode.done() ? episode.reward() : -1;
 }
 
-template <verifiable_task Task>
+template <demonstrated_task Task>
 void check_determinism() {
   // Drawn backwards the second time: a prompt depends on (seed, step, index) alone.
   std::vector<std::vector<token_id>> forwards;
@@ -59,7 +59,7 @@ void check_determinism() {
   CHECK(equal < 24);
 }
 
-template <verifiable_task Task>
+template <demonstrated_task Task>
 void check_split() {
   for (auto const& prompt : Task::evaluation_prompts()) REQUIRE(Task::held_out(prompt));
   for (index_t step = 0; step < 50; ++step) {
@@ -69,7 +69,7 @@ void check_split() {
   }
 }
 
-template <verifiable_task Task>
+template <demonstrated_task Task>
 void check_shapes() {
   auto const vocabulary = static_cast<token_id>(Task::vocabulary.size());
   for (auto const& prompt : Task::evaluation_prompts()) {
@@ -89,7 +89,7 @@ void check_shapes() {
 }
 
 /// Encoded prompts that demonstrations show and that are also evaluated: must be none.
-template <verifiable_task Task>
+template <demonstrated_task Task>
 int leaked_demonstrations(index_t demonstrations) {
   std::vector<std::vector<token_id>> evaluated;
   for (auto const& prompt : Task::evaluation_prompts()) evaluated.push_back(Task::encode(prompt));

@@ -16,6 +16,7 @@ struct toy_task {
   static constexpr std::array<std::string_view, 4> vocabulary{"a", "b", "c", ":"};
   static constexpr index_t prompt_length = 2;
   static constexpr index_t max_length = 4;
+  static constexpr index_t response_length = max_length - prompt_length;
 
   using prompt = int;
 
@@ -48,8 +49,9 @@ struct toy_task {
     std::size_t position_ = 0;
     bool right_ = true;
   };
+  static episode start(prompt p) { return episode(p); }
 };
 
-static_assert(unique_answer_task<toy_task>);
+static_assert(demonstrated_task<toy_task> && unique_answer_task<toy_task>);
 
 }  // namespace layer_sweep::testing

@@ -153,3 +153,24 @@ TEST_CASE("numbers in tables are short and never minus zero") {
   CHECK(short_text(1e300) == "1e300");
   CHECK(short_text(2e+05) == "2e5");
 }
+
+TEST_CASE("markdown: layers are in their order, whatever the order of their training") {
+  lamina::sweep_plan plan = lamina::testing::synthetic_plan(4);
+  std::swap(plan.variants[2], plan.variants[5]);  // layers 3, 1, 2, 0
+  auto const results = lamina::run_sweep(
+      plan, {}, lamina::serial_for{},
+      [](lamina::sweep_run const& run) { return lamina::testing::synthetic_scores(run, 4); });
+  std::string const text = markdown_report(lamina::make_report("Shuffled", {}, results, 4));
+  std::size_t last = 0;
+  for (char const* row : {"| layer:0 |", "| layer:1 |", "| layer:2 |", "| layer:3 |"}) {
+    std::size_t const at = text.find(row);
+    REQUIRE(at != std::string::npos);
+    CHECK(at > last);
+    last = at;
+  }
+  CHECK(text.substr(last) == [] {
+    std::string const sorted = markdown_report(
+        lamina::make_report("Shuffled", {}, lamina::testing::synthetic_results(4), 4));
+    return sorted.substr(sorted.find("| layer:3 |"));
+  }());
+}

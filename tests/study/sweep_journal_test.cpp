@@ -7,6 +7,7 @@
 
 #include "tests/support/temporary_directory.hpp"
 
+using lamina::index_t;
 using lamina::run_result;
 using lamina::sweep_journal;
 using lamina::sweep_variant;
@@ -229,4 +230,95 @@ TEST_CASE("a journal with runs is not taken up unasked, nor by two at once") {
   sweep_journal const holder(path, true, settings);
   CHECK_THROWS_WITH_AS(sweep_journal(path, true, settings),
                        doctest::Contains("is being written by another process"), lamina::io_error);
+}
+
+namespace {
+
+lamina::sweep_plan two_bases() {
+  lamina::sweep_plan plan{.variants = {{.name = "base", .kind = variant_kind::base},
+                                       {.name = "full", .kind = variant_kind::full},
+                                       layer_variant()},
+                          .bases = 2,
+                          .seeds = {1, 2, 3},
+                          .settings = settings};
+  return plan;
+}
+
+// A journal with the given runs, {variant, base, seed}; the score tells them apart.
+struct made_run {
+  std::size_t variant;
+  index_t base;
+  std::uint64_t seed;
+};
+void write_runs(std::string const& path, std::vector<made_run> const& runs) {
+  auto const plan = two_bases();
+  sweep_journal journal(path, false, settings);
+  for (auto const& [variant, base, seed] : runs) {
+    journal.append(plan.variants[variant],
+                   {.base = base,
+                    .variant = static_cast<index_t>(variant),
+                    .seed = seed,
+                    .score = double(100 * variant + 10 * static_cast<std::size_t>(base) + seed),
+                    .extras = {}});
+  }
+}
+
+}  // namespace
+
+TEST_CASE("finished_runs: what a journal has by now, while another process may write it") {
+  temporary_directory const directory;
+  std::string const path = directory / "journal";
+  write_runs(path, {{2, 1, 1}, {0, 0, 0}, {2, 0, 2}, {0, 1, 0}, {2, 0, 1}, {2, 1, 3}, {1, 0, 1}});
+  sweep_journal const held(path, true, settings);
+  auto const found = lamina::read_finished_runs(two_bases(), path);
+  // Full training is finished on one base only. Of the layer, seed 1 is there on both bases; seed 2
+  // is missing on the second, and what follows is left out with it.
+  REQUIRE(found.results.plan.variants.size() == 2);
+  CHECK(found.results.plan.variants[0].name == "base");
+  CHECK(found.results.plan.variants[1].name == "layer:3");
+  CHECK(found.results.scores(0) == lamina::score_table{{0}, {10}});
+  CHECK(found.results.scores(1) == lamina::score_table{{201}, {211}});
+  CHECK(found.finished == 4);
+  CHECK(found.total == 2 + 6 + 6);
+  CHECK_FALSE(found.complete());
+}
+
+TEST_CASE("finished_runs: all of a finished sweep is all that run_sweep returns") {
+  temporary_directory const directory;
+  std::string const path = directory / "journal";
+  std::vector<made_run> runs{{0, 0, 0}, {0, 1, 0}};
+  for (std::size_t const variant : {std::size_t{2}, std::size_t{1}}) {
+    for (std::uint64_t const seed : {3u, 1u, 2u}) {
+      for (index_t const base : {1, 0}) runs.push_back({variant, base, seed});
+    }
+  }
+  write_runs(path, runs);
+  auto const found = lamina::read_finished_runs(two_bases(), path);
+  CHECK(found.complete());
+  CHECK(found.finished == 14);
+  CHECK(found.results.scores(1) == lamina::score_table{{101, 102, 103}, {111, 112, 113}});
+  CHECK(found.results.scores(2) == lamina::score_table{{201, 202, 203}, {211, 212, 213}});
+}
+
+TEST_CASE("finished_runs: a line that is being written is not there yet, damage is an error") {
+  temporary_directory const directory;
+  std::string const path = directory / "journal";
+  write_runs(path, {{0, 0, 0}, {0, 1, 0}});
+  std::string const whole = lamina::read_file(path);
+  overwrite(path, whole.substr(0, whole.size() - 5));
+  CHECK(lamina::read_finished_runs(two_bases(), path).results.plan.variants.empty());
+  CHECK(lamina::read_file(path).size() == whole.size() - 5);
+
+  auto const plan = two_bases();
+  auto const refusal = [&](std::string const& content) {
+    overwrite(path, content);
+    CHECK_THROWS_AS(lamina::read_finished_runs(plan, path), lamina::format_error);
+  };
+  refusal("");
+  refusal("mine\n");
+  refusal(whole.substr(0, 30));
+  std::string flipped = whole;
+  flipped[whole.size() - 30] ^= 1;
+  refusal(flipped);
+  CHECK_THROWS_AS(lamina::read_finished_runs(plan, directory / "none"), lamina::io_error);
 }

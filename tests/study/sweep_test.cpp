@@ -255,3 +255,20 @@ TEST_CASE("killed at twenty random moments and resumed, a sweep reports the same
   sweep();
   CHECK(lamina::read_file(reports) == expected_reports());
 }
+
+TEST_CASE("run_sweep: seed by seed changes the order of the runs and no result") {
+  sweep_plan const plan = synthetic_plan(layers);
+  auto const expected = run_sweep(plan, {}, lamina::serial_for{}, scores);
+  std::vector<std::uint64_t> seeds;
+  std::vector<std::string> first;
+  auto const results = run_sweep(plan, {.order = lamina::sweep_order::by_seed},
+                                 lamina::serial_for{}, [&](sweep_run const& run) {
+                                   if (run.seed <= 1) first.push_back(run.variant.name);
+                                   seeds.push_back(run.seed);
+                                   return scores(run);
+                                 });
+  CHECK(std::is_sorted(seeds.begin(), seeds.end()));
+  REQUIRE(first.size() == plan.variants.size());
+  for (std::size_t v = 0; v < first.size(); ++v) CHECK(first[v] == plan.variants[v].name);
+  CHECK(all_reports(results) == all_reports(expected));
+}

@@ -16,13 +16,21 @@
 
 LAMINA_NAMESPACE_BEGIN
 
-/// Where a sweep keeps its finished runs.
+/// In which order runs are begun. The results do not depend on it, only what an interrupted sweep
+/// has finished.
+enum class sweep_order : std::uint8_t {
+  by_variant,  // all seeds of the first variant, then of the next
+  by_seed,     // every variant with its first seed, then every variant with its second
+};
+
+/// Where a sweep keeps its finished runs, and how it makes them.
 struct sweep_options {
   /// Path of the journal; empty for none.
   std::string journal{};
   /// Go on with the runs in the journal. Without it a journal that holds runs is refused. A later
   /// stage (variants chosen from earlier results) is the same journal with a longer plan, resumed.
   bool resume = false;
+  sweep_order order = sweep_order::by_variant;
 };
 
 /// How far a sweep is.
@@ -77,12 +85,17 @@ template <class Run, class Progress>
 class sweep_in_progress {
  public:
   sweep_in_progress(sweep_plan const& plan, std::vector<run_result>& runs, sweep_journal* journal,
-                    Run& run, Progress& progress)
+                    sweep_order order, Run& run, Progress& progress)
       : plan_(plan), runs_(runs), journal_(journal), run_(run), progress_(progress) {
     for (std::size_t i = 0; i < runs_.size(); ++i) {
       if (journal_ == nullptr || !journal_->find(variant_of(runs_[i]), runs_[i])) {
         pending_.push_back(i);
       }
+    }
+    if (order == sweep_order::by_seed) {
+      std::vector<index_t> const place = seed_places(runs_);
+      std::stable_sort(pending_.begin(), pending_.end(),
+                       [&](std::size_t a, std::size_t b) { return place[a] < place[b]; });
     }
     status_.total = static_cast<index_t>(runs_.size());
     status_.resumed = status_.total - pending_count();
@@ -188,7 +201,7 @@ requires std::invocable<Run&, sweep_run const&> && std::invocable<Progress&, swe
   if (!options.journal.empty()) journal.emplace(options.journal, options.resume, plan.settings);
   sweep_results results{plan, detail::runs_of(plan)};
   detail::sweep_in_progress<std::remove_reference_t<Run>, std::remove_reference_t<Progress>> sweep(
-      results.plan, results.runs, journal ? &*journal : nullptr, run, progress);
+      results.plan, results.runs, journal ? &*journal : nullptr, options.order, run, progress);
   sweep.report_start();
   parallel(sweep.pending_count(), index_t{1}, [&sweep](index_t, index_t) { sweep.work(); });
   if (sweep.failure()) std::rethrow_exception(sweep.failure());

@@ -176,6 +176,17 @@ inline std::vector<run_result> runs_of(sweep_plan const& plan) {
   return runs;
 }
 
+// [runs] which seed of its variant and base a run is: 0 for the first.
+inline std::vector<index_t> seed_places(std::vector<run_result> const& runs) {
+  std::vector<index_t> places;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    bool const follows =
+        i > 0 && runs[i - 1].variant == runs[i].variant && runs[i - 1].base == runs[i].base;
+    places.push_back(follows ? places.back() + 1 : 0);
+  }
+  return places;
+}
+
 inline void check_seeds(std::string const& owner, std::vector<std::uint64_t> const& seeds) {
   for (std::size_t b = 0; b < seeds.size(); ++b) {
     for (std::size_t a = 0; a < b; ++a) {

@@ -203,17 +203,22 @@ inline std::vector<std::string> table_row(sweep_report const& report, std::size_
   return row;
 }
 
-// Every variant that is a layer (`layers`), or is not.
+// Every variant that is a layer (`layers`), by layer; or every other one, in the plan's order.
 inline report_table table_of(sweep_report const& report, bool layers) {
   std::vector<std::string> const extras = extra_names(report);
   report_table table{{"variant", "trained", "learning rate", "steps", "seeds", "score S",
                       "contribution C", confidence_text(report) + " interval of C"},
                      {}};
   table.columns.insert(table.columns.end(), extras.begin(), extras.end());
-  for (std::size_t v = 0; v < report.results.plan.variants.size(); ++v) {
-    bool const is_layer = report.results.plan.variants[v].kind == variant_kind::layer;
-    if (is_layer == layers) table.rows.push_back(table_row(report, v, extras));
+  auto const& variants = report.results.plan.variants;
+  std::vector<std::size_t> order;
+  for (std::size_t v = 0; v < variants.size(); ++v) {
+    if ((variants[v].kind == variant_kind::layer) == layers) order.push_back(v);
   }
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return layers && variants[a].layer < variants[b].layer;
+  });
+  for (std::size_t const v : order) table.rows.push_back(table_row(report, v, extras));
   return table;
 }
 
