@@ -82,6 +82,10 @@ outcome told(std::vector<token_id> const& tokens) {
 
 }  // namespace
 
+TEST_CASE("text_task: the same draw is the same problem") {
+  CHECK(task.training_prompt(1, 2, 3) == task.training_prompt(1, 2, 3));
+}
+
 TEST_CASE("text_task: the prompt is system, question and the opening of the response") {
   CHECK(task.encode({'b'}) == std::vector<token_id>{2, 1, 0});
 }
