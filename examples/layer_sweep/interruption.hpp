@@ -3,8 +3,8 @@
 // program can still report what is finished.
 #pragma once
 
-#include <atomic>
-#include <csignal>
+#include <signal.h>
+
 #include <exception>
 
 namespace layer_sweep {
@@ -14,24 +14,27 @@ struct interruption : std::exception {
   char const* what() const noexcept override { return "interrupted"; }
 };
 
-namespace detail {
-
-inline std::atomic<int> received_signal{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may write it");
-
-}  // namespace detail
+/// From now on SIGINT and SIGTERM are requests, in this thread and in those it starts afterwards.
+///
+/// They stay pending and are asked for. A handler would run on the stack of the thread it
+/// interrupts, and matrix kernels of oneDNN 2.6 keep data below their stack pointer: a handler that
+/// ran during a product left the heap corrupted.
+inline void stop_on_signals() {
+  sigset_t requests;
+  sigemptyset(&requests);
+  sigaddset(&requests, SIGINT);
+  sigaddset(&requests, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &requests, nullptr);
+}
 
 /// The signal that asked the program to stop, 0 if none did.
-inline int received_signal() { return detail::received_signal.load(); }
-
-/// From now on the first SIGINT or SIGTERM is a request; a second one ends the process at once.
-inline void stop_on_signals() {
+inline int received_signal() {
+  sigset_t pending;
+  sigpending(&pending);
   for (int const signal : {SIGINT, SIGTERM}) {
-    std::signal(signal, [](int received) {
-      detail::received_signal.store(received);
-      std::signal(received, SIG_DFL);
-    });
+    if (sigismember(&pending, signal) == 1) return signal;
   }
+  return 0;
 }
 
 inline void throw_if_interrupted() {
