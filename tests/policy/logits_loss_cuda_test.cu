@@ -97,11 +97,6 @@ policy_outputs<float> outputs_of(auto& a) {
           .d_entropies = {a.d_h.data(), 9}};
 }
 
-template <class Body>
-__global__ void one_warp_a_row(Body body) {
-  body(warp_lanes{}, index_t{blockIdx.x});
-}
-
 template <class Estimator, class T>
 void compare() {
   auto const estimator = with_options<Estimator>();

@@ -7,31 +7,13 @@
 
 #include <vector>
 
-#include "lamina/core/lanes.hpp"
+#include "lamina/backend/cuda_lanes.cuh"
 
 namespace testing {
 
 using lamina::index_t;
 
-// One warp a row.
-struct warp_lanes {
-  __device__ index_t lane() const { return threadIdx.x; }
-  __device__ index_t count() const { return 32; }
-  template <class T>
-  __device__ T sum(T value) const {
-    for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-    return value;
-  }
-  template <class T>
-  __device__ T max(T value) const {
-    for (int step = 16; step > 0; step /= 2) {
-      T const other = __shfl_xor_sync(0xffffffffu, value, step);
-      value = other > value ? other : value;
-    }
-    return value;
-  }
-};
-static_assert(lamina::lane_group<warp_lanes>);
+using lamina::warp_lanes;
 
 template <lamina::row_body Body>
 __global__ void one_thread_a_row(Body body, index_t rows) {
@@ -48,6 +30,19 @@ inline void check(cudaError_t status) {
   INFO(cudaGetErrorString(status));
   REQUIRE(status == cudaSuccess);
 }
+
+// A stream that lives as long as its scope.
+class owned_stream {
+ public:
+  owned_stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  owned_stream(owned_stream const&) = delete;
+  owned_stream& operator=(owned_stream const&) = delete;
+  ~owned_stream() { cudaStreamDestroy(stream_); }
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
 
 // Device memory holding a copy of host elements.
 template <class T>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <type_traits>
 
 #include "lamina/core/lanes.hpp"
@@ -48,17 +49,35 @@ concept has_gemm = has_scalar<B> &&
   backend.gemm(transpose::no, transpose::no, s, in, in, s, out);
 };
 
-/// A backend whose memory the host can touch. Backends are passed as objects: a device backend
-/// carries its stream, a host backend its parallel_for hook.
+/// A backend. Backends are passed as objects: a device backend carries its stream, a host backend
+/// its parallel_for hook.
 template <class B>
 concept tensor_backend = has_views<B> && has_executor<B> && has_gemm<B>;
 
-/// A backend with work in flight on a stream; subsumes tensor_backend, so overloads pick it.
+/// A backend whose memory the host cannot touch and whose work is done later, in the order it was
+/// asked for, on a stream; subsumes tensor_backend, so that overloads pick it.
+///
+/// backend.stream()                 the host's own stream
+/// backend.synchronize()            waits for all work asked for so far
+/// backend.make_bytes(n)            n zeroed bytes of device memory, aligned for every scalar type,
+///                                  as a movable owner with data(), which gives them back in order
+/// backend.copy(to, from, n)        copies n bytes between memories of any kind, in order; the
+///                                  host's side must stay until the copy is done
+/// backend.reaches(p)               whether bodies may use the memory at p
 template <class B>
-concept device_backend = tensor_backend<B> && requires(B const& backend) {
+concept device_backend = tensor_backend<B> &&
+    requires(B const& backend, void* to, void const* from, std::size_t n) {
   backend.stream();
   backend.synchronize();
+  requires std::movable<decltype(backend.make_bytes(n))>;
+  { backend.make_bytes(n).data() } -> std::same_as<void*>;
+  backend.copy(to, from, n);
+  { backend.reaches(from) } -> std::same_as<bool>;
 };
+
+/// A backend whose memory the host can touch, and whose work is done when a call returns.
+template <class B>
+concept host_backend = tensor_backend<B> && !device_backend<B>;
 
 /// Says which requirement a backend misses, one sentence a rung, in every compiler.
 /// Use: static_assert(lamina::check_backend<my_backend>());
@@ -76,6 +95,22 @@ consteval bool check_backend() {
   static_assert(has_gemm<B>,
                 "lamina: a backend needs gemm(transpose, transpose, alpha, a, b, beta, c) const");
   return tensor_backend<B>;
+}
+
+/// The same for a backend of a device.
+template <class B>
+consteval bool check_device_backend() {
+  static_assert(check_backend<B>());
+  static_assert(
+      requires(B const& backend) {
+        backend.stream();
+        backend.synchronize();
+      },
+      "lamina: a device backend needs stream() const and synchronize() const");
+  static_assert(device_backend<B>,
+                "lamina: a device backend needs make_bytes(n) const that returns a movable owner "
+                "with data() -> void*, copy(to, from, n) const and reaches(pointer) const -> bool");
+  return device_backend<B>;
 }
 
 LAMINA_NAMESPACE_END

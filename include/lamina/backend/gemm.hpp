@@ -63,11 +63,16 @@ inline index_t leading_dimension(char const* function, char const* operand, inde
 
 }  // namespace detail
 
-/// Checks shapes once and fills the pointer form. Throws shape_error if op(a), op(b) and c do not
-/// fit together.
-template <real T>
-gemm_arguments<T> make_gemm_arguments(transpose ta, transpose tb, T alpha, matrix_view<T const> a,
-                                      matrix_view<T const> b, T beta, matrix_view<T> c) {
+namespace detail {
+
+struct product_shape {
+  index_t rows, cols, depth;
+};
+
+// Of c = op(a) op(b). Throws shape_error if the three do not fit together.
+template <class A, class B, class C>
+product_shape shape_of_product(transpose ta, transpose tb, matrix_view<A> a, matrix_view<B> b,
+                               matrix_view<C> c) {
   bool const flip_a = ta == transpose::yes;
   bool const flip_b = tb == transpose::yes;
   index_t const rows = flip_a ? a.cols : a.rows;
@@ -78,8 +83,19 @@ gemm_arguments<T> make_gemm_arguments(transpose ta, transpose tb, T alpha, matri
     throw_shape_error("gemm: op(a) is ", rows, " x ", depth, ", op(b) is ", depth_b, " x ", cols,
                       ", c is ", c.rows, " x ", c.cols, "; expected c = op(a) op(b)");
   }
-  return {ta,       tb,     rows,     cols, depth,  alpha,   a.data,
-          a.stride, b.data, b.stride, beta, c.data, c.stride};
+  return {rows, cols, depth};
+}
+
+}  // namespace detail
+
+/// Checks shapes once and fills the pointer form. Throws shape_error if op(a), op(b) and c do not
+/// fit together.
+template <real T>
+gemm_arguments<T> make_gemm_arguments(transpose ta, transpose tb, T alpha, matrix_view<T const> a,
+                                      matrix_view<T const> b, T beta, matrix_view<T> c) {
+  detail::product_shape const shape = detail::shape_of_product(ta, tb, a, b, c);
+  return {ta,       tb,     shape.rows, shape.cols, shape.depth, alpha,   a.data,
+          a.stride, b.data, b.stride,   beta,       c.data,      c.stride};
 }
 
 /// The most columns, or rows, of a panel of gemm_in_panels: few enough that threads share the work

@@ -47,6 +47,11 @@ struct measurement_error : error {
   using error::error;
 };
 
+/// Memory lies where the backend cannot use it, or a device refused a call.
+struct device_error : error {
+  using error::error;
+};
+
 namespace detail {
 
 // Shortest common text of a number in a message: 0.2 is "0.2", not "0.200000".
@@ -138,6 +143,13 @@ template <class... Parts>
 [[noreturn]] void throw_io_error(Parts... parts) {
   detail::message_part const list[] = {parts...};
   LAMINA_THROW(io_error, detail::join_parts(list, sizeof...(parts)));
+}
+
+/// Throws device_error through the throw seam.
+template <class... Parts>
+[[noreturn]] void throw_device_error(Parts... parts) {
+  detail::message_part const list[] = {parts...};
+  LAMINA_THROW(device_error, detail::join_parts(list, sizeof...(parts)));
 }
 
 /// Throws measurement_error through the throw seam.

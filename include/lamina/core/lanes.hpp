@@ -20,6 +20,23 @@ concept lane_group = std::is_trivially_copyable_v<L> && requires(L const lanes, 
   { lanes.max(x) } -> std::same_as<double>;
 };
 
+/// Lanes that have memory of their own on the chip for what they read of a row, so that a second
+/// pass need not read it again: slots of slot_bytes bytes, aligned to as many, seen by one lane.
+template <class L>
+concept keeping_lane_group = lane_group<L> && requires(L const lanes, index_t slot) {
+  { lanes.slot_count() } -> std::convertible_to<index_t>;
+  { lanes.slot(slot) } -> std::same_as<void*>;
+};
+inline constexpr index_t slot_bytes = 16;
+
+/// How many threads of a device suit a row of a body. Hosts do not ask.
+enum class row_schedule : unsigned char {
+  thread,   ///< one: short rows, no collectives
+  warp,     ///< 32: rows of some hundred elements
+  block,    ///< some hundred, on one multiprocessor: rows of thousands
+  cluster,  ///< blocks of several multiprocessors: rows that one alone cannot keep
+};
+
 /// One thread a row: every collective is the identity and a body becomes the plain loop.
 struct single_lane {
   LAMINA_HOST_DEVICE static constexpr index_t lane() noexcept { return 0; }
@@ -40,6 +57,16 @@ concept row_body = std::is_trivially_copyable_v<B> &&
     requires(B const& body, single_lane lanes, index_t row) {
   body(lanes, row);
 };
+
+/// What Body::schedule says; a warp for a body that says nothing.
+template <class Body>
+constexpr row_schedule schedule_of() {
+  if constexpr (requires { Body::schedule; }) {
+    return Body::schedule;
+  } else {
+    return row_schedule::warp;
+  }
+}
 
 namespace archetype {
 /// The least a row body can be; executors are checked against it.

@@ -45,7 +45,8 @@ struct layer_needs {
 
   /// Whether a forward pass for these needs kept all that a backward pass for `other` reads.
   constexpr bool covers(layer_needs const& other) const noexcept {
-    for (bool layer_needs::*need :
+    using member = bool layer_needs::*;
+    for (member const need :
          {&layer_needs::mlp_inner, &layer_needs::mlp_input, &layer_needs::middle,
           &layer_needs::attention_inner, &layer_needs::attention_input, &layer_needs::input,
           &layer_needs::down, &layer_needs::gate_up, &layer_needs::output, &layer_needs::qkv}) {

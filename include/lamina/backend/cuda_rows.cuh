@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The executor of a device: kernels that run a row body with the threads its schedule asks for.
+#pragma once
+
+#include "lamina/backend/cuda_error.cuh"
+#include "lamina/backend/cuda_lanes.cuh"
+
+LAMINA_NAMESPACE_BEGIN
+
+/// What a device offers a row.
+struct cuda_limits {
+  int device = 0;
+  int compute_capability = 0;   ///< 90 for 9.0
+  int block_memory = 48 << 10;  ///< bytes of shared memory that a block may have
+
+  /// Of the current device. Throws cuda_error if there is none.
+  static cuda_limits of_current_device() {
+    cuda_limits limits;
+    detail::check_cuda(cudaGetDevice(&limits.device), "cudaGetDevice", "the current device");
+    auto const ask = [&](cudaDeviceAttr attribute, char const* name) {
+      int value = 0;
+      detail::check_cuda(cudaDeviceGetAttribute(&value, attribute, limits.device),
+                         "cudaDeviceGetAttribute", name);
+      return value;
+    };
+    limits.compute_capability = 10 * ask(cudaDevAttrComputeCapabilityMajor, "major version") +
+                                ask(cudaDevAttrComputeCapabilityMinor, "minor version");
+    limits.block_memory = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin, "shared memory of a block");
+    return limits;
+  }
+};
+
+namespace detail {
+
+inline constexpr unsigned row_threads = 256;
+inline constexpr unsigned cluster_threads = 512;
+
+template <row_body Body>
+__global__ void __launch_bounds__(row_threads)
+    thread_rows(Body const __grid_constant__ body, index_t rows) {
+  index_t const row = index_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (row < rows) body(single_lane{}, row);
+}
+template <row_body Body>
+__global__ void __launch_bounds__(row_threads)
+    warp_rows(Body const __grid_constant__ body, index_t rows) {
+  index_t const row = index_t{blockIdx.x} * blockDim.y + threadIdx.y;
+  if (row < rows) body(warp_lanes{}, row);
+}
+template <row_body Body>
+__global__ void __launch_bounds__(cluster_threads)
+    block_rows(Body const __grid_constant__ body, index_t slots) {
+  body(block_lanes{slots}, index_t{blockIdx.x});
+}
+template <row_body Body>
+__global__ void __launch_bounds__(cluster_threads)
+    cluster_rows(Body const __grid_constant__ body, index_t slots, unsigned blocks) {
+  body(cluster_lanes{slots}, index_t{blockIdx.x} / blocks);
+}
+
+// Bytes of a row that are worth keeping on the chip: what the body says.
+template <class Body>
+index_t kept_bytes(Body const& body) {
+  if constexpr (requires { body.kept_bytes(); }) {
+    return body.kept_bytes();
+  } else {
+    return 0;
+  }
+}
+
+}  // namespace detail
+
+/// Runs row bodies on a stream, with one thread, one warp, one block or one cluster of blocks a
+/// row, as Body::schedule says. Does not wait.
+///
+/// A body of blocks or clusters may say kept_bytes(): what its lanes would like to keep of a row.
+/// They get slots for all of it where it fits on the chip, for a part of it elsewhere. Without
+/// clusters (compute capability below 9.0) a cluster is one block.
+struct cuda_rows {
+  cudaStream_t stream;
+  cuda_limits limits;
+
+  /// Throws cuda_error if the launch is refused; nothing has been done then.
+  template <row_body Body>
+  void run(index_t rows, Body const& body) const {
+    if (rows <= 0) return;
+    constexpr row_schedule schedule = schedule_of<Body>();
+    if constexpr (schedule == row_schedule::thread) {
+      launch(detail::thread_rows<Body>, rows, blocks_of(rows, detail::row_threads),
+             dim3(detail::row_threads), 0, 1, body, rows);
+    } else if constexpr (schedule == row_schedule::warp) {
+      constexpr unsigned warps = detail::row_threads / 32;
+      launch(detail::warp_rows<Body>, rows, blocks_of(rows, warps), dim3(32, warps), 0, 1, body,
+             rows);
+    } else {
+      bool const clusters = schedule == row_schedule::cluster && limits.compute_capability >= 90;
+      // Two blocks share a multiprocessor, so that one computes while the other waits for memory.
+      index_t const most = limits.block_memory / 2 - (4 << 10);
+      index_t const wanted = detail::kept_bytes(body);
+      unsigned blocks = 1;
+      while (clusters && blocks < 8 && wanted > blocks * most) blocks *= 2;
+      unsigned const threads =
+          clusters || wanted > most ? detail::cluster_threads : detail::row_threads;
+      index_t const slot_row = index_t{threads} * slot_bytes;
+      index_t const needed = (wanted + blocks * slot_row - 1) / (blocks * slot_row);
+      index_t const slots = needed * slot_row <= most ? needed : most / slot_row;
+      index_t const memory = slots * slot_row;
+      if (clusters) {
+        launch(detail::cluster_rows<Body>, rows, blocks * rows, dim3(threads), memory, blocks, body,
+               slots, blocks);
+      } else {
+        launch(detail::block_rows<Body>, rows, rows, dim3(threads), memory, 1, body, slots);
+      }
+    }
+  }
+
+ private:
+  static constexpr index_t blocks_of(index_t rows, unsigned rows_each) {
+    return (rows + rows_each - 1) / rows_each;
+  }
+
+  template <class Kernel, class... Arguments>
+  void launch(Kernel* kernel, index_t rows, index_t blocks, dim3 threads, index_t memory,
+              unsigned cluster, Arguments const&... arguments) const {
+    if (blocks > 0x7fffffff) {
+      LAMINA_THROW(cuda_error, detail::join("cuda_rows::run: ", rows, " rows need ", blocks,
+                                            " blocks, a launch has 2147483647 at most"));
+    }
+    if (memory > (48 << 10)) {
+      detail::check_cuda(cudaFuncSetAttribute(reinterpret_cast<void const*>(kernel),
+                                              cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                              static_cast<int>(memory)),
+                         "cudaFuncSetAttribute", memory, " bytes of shared memory");
+    }
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = threads;
+    config.dynamicSmemBytes = static_cast<std::size_t>(memory);
+    config.stream = stream;
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.attrs = &attribute;
+    config.numAttrs = cluster > 1 ? 1 : 0;
+    detail::check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), "cudaLaunchKernelEx",
+                       rows, " rows");
+  }
+};
+
+LAMINA_NAMESPACE_END
