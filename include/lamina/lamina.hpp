@@ -13,6 +13,7 @@
 #include "lamina/core/pack.hpp"
 #include "lamina/core/parameter.hpp"
 #include "lamina/core/random.hpp"
+#include "lamina/core/row_chunks.hpp"
 #include "lamina/core/row_reduce.hpp"
 #include "lamina/core/scalar.hpp"
 #include "lamina/core/view.hpp"

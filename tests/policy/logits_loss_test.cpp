@@ -188,6 +188,13 @@ TEST_CASE_TEMPLATE("the logits form equals the log-prob form on its log-probs, b
 
 namespace {
 
+// Lanes that keep what they read of a row, and read again what does not fit.
+template <class T>
+struct keeping_backend : eigen_backend<T> {
+  testing::keeping_rows rows;
+  testing::keeping_rows executor() const { return rows; }
+};
+
 template <class T, class Estimator>
 void check_threads_and_lanes(Estimator const& estimator) {
   index_t const vocab = 53;
@@ -222,6 +229,10 @@ void check_threads_and_lanes(Estimator const& estimator) {
   lanes_agree(testing::threaded_backend<T, 7>{});
   lanes_agree(testing::threaded_backend<T, 33>{});
   lanes_agree(testing::threaded_backend<T, 64>{});
+  for (index_t slots : {0, 1, 4}) {
+    lanes_agree(keeping_backend<T>{{}, {3, slots}});
+    lanes_agree(keeping_backend<T>{{}, {33, slots}});
+  }
 }
 
 }  // namespace
@@ -233,6 +244,40 @@ TEST_CASE_TEMPLATE("threads and lanes: any number gives the same gradient", T, f
       policy_gradient<group_relative<>, sequence_mean_ratio, ppo_clip, no_kl,
                       sequence_mean_token_mean, no_correction, no_filter, entropy_bonus<>>{
           .entropy = {.coefficient = 0.1}});
+}
+
+TEST_CASE_TEMPLATE("lanes that keep a row: narrow logits, rows at odd addresses, -infinity", T,
+                   bf16, f16) {
+  for (index_t const vocab : {index_t{53}, index_t{64}}) {
+    std::vector<T> logits;
+    auto const batch = batch_for<eigen_backend<float>, T>({}, logits, vocab, 4, 31, 0.8);
+    for (std::size_t i = 5; i < logits.size(); i += 29) {
+      if (batch.token_ids[i / static_cast<std::size_t>(vocab)] !=
+          static_cast<std::int32_t>(i % static_cast<std::size_t>(vocab))) {
+        logits[i] = T(-std::numeric_limits<float>::infinity());
+      }
+    }
+    auto const run = [&](auto const& backend, std::vector<T>& values, outputs_of<float>& outputs) {
+      auto view = batch.view();
+      view.temperature = 0.8;
+      return policy_loss(backend, grpo{.kl = {.coefficient = 0.02}},
+                         matrix_view<T>(values.data(), batch.tokens(), vocab), view,
+                         outputs.view(true));
+    };
+    std::vector<T> plain = logits, kept = logits;
+    outputs_of<float> plain_outputs(batch.tokens()), kept_outputs(batch.tokens());
+    auto const expected = run(eigen_backend<float>{}, plain, plain_outputs);
+    auto const result = run(keeping_backend<float>{{}, {5, 2}}, kept, kept_outputs);
+    CHECK(result.loss == doctest::Approx(expected.loss).epsilon(1e-5));
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      float const value = static_cast<float>(plain[i]);
+      CHECK(std::abs(static_cast<float>(kept[i]) - value) <= 0.01f * std::abs(value) + 1e-7f);
+    }
+    for (std::size_t t = 0; t < plain_outputs.entropies.size(); ++t) {
+      CHECK(kept_outputs.entropies[t] == doctest::Approx(plain_outputs.entropies[t]).epsilon(1e-5));
+      CHECK(kept_outputs.log_probs[t] == doctest::Approx(plain_outputs.log_probs[t]).epsilon(1e-5));
+    }
+  }
 }
 
 TEST_CASE("worked case C12: derivatives of log-prob and entropy at temperature 0.7") {

@@ -17,16 +17,6 @@
 
 namespace lamina::testing {
 
-/// Lanes with memory for what they read, as blocks of threads with shared memory have it.
-struct keeping_lanes : threaded_lanes {
-  index_t slots;
-  unsigned char* memory;
-
-  index_t slot_count() const { return slots; }
-  void* slot(index_t k) const { return memory + (k * count() + lane()) * slot_bytes; }
-};
-static_assert(keeping_lane_group<keeping_lanes>);
-
 /// Executor that works every row with `lane_count` threads that can keep `slots` chunks each; with
 /// 0 lanes, by one lane without memory.
 struct simulated_rows {
@@ -37,19 +27,7 @@ struct simulated_rows {
   void run(index_t rows, Body const& body) const {
     if (lane_count == 0) return host_rows<>{}.run(rows, body);
     if (slots == 0) return threaded_rows{lane_count}.run(rows, body);
-    lane_team team(lane_count);
-    std::size_t const bytes = static_cast<std::size_t>(lane_count * slots * slot_bytes);
-    std::unique_ptr<unsigned char, void (*)(void*)> const memory(
-        static_cast<unsigned char*>(std::aligned_alloc(slot_bytes, bytes)), std::free);
-    std::vector<std::thread> threads;
-    for (index_t lane = 0; lane < lane_count; ++lane) {
-      threads.emplace_back([&, lane] {
-        for (index_t row = 0; row < rows; ++row) {
-          body(keeping_lanes{{&team, lane}, slots, memory.get()}, row);
-        }
-      });
-    }
-    for (auto& thread : threads) thread.join();
+    keeping_rows{lane_count, slots}.run(rows, body);
   }
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <barrier>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -70,6 +71,39 @@ struct threaded_rows {
   }
 };
 
+/// Lanes with memory for what they read, as blocks of threads with shared memory have it.
+struct keeping_lanes : threaded_lanes {
+  index_t slots;
+  unsigned char* memory;
+
+  index_t slot_count() const { return slots; }
+  void* slot(index_t k) const { return memory + (k * count() + lane()) * slot_bytes; }
+};
+
+/// Executor that works every row with `lane_count` threads that can keep `slots` chunks each.
+struct keeping_rows {
+  index_t lane_count = 7;
+  index_t slots = 2;
+
+  template <row_body Body>
+  void run(index_t rows, Body const& body) const {
+    std::unique_ptr<unsigned char, void (*)(void*)> const memory(
+        static_cast<unsigned char*>(std::aligned_alloc(
+            slot_bytes, static_cast<std::size_t>(lane_count * slots * slot_bytes + slot_bytes))),
+        std::free);
+    lane_team team(lane_count);
+    std::vector<std::thread> threads;
+    for (index_t lane = 0; lane < lane_count; ++lane) {
+      threads.emplace_back([&, lane] {
+        for (index_t row = 0; row < rows; ++row) {
+          body(keeping_lanes{{&team, lane}, slots, memory.get()}, row);
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+  }
+};
+
 /// The parallel_for hook over freshly spawned threads, `threads` ranges at most.
 struct spawning_for {
   index_t threads = 2;
@@ -86,7 +120,9 @@ struct spawning_for {
 };
 
 static_assert(lane_group<threaded_lanes>);
+static_assert(keeping_lane_group<keeping_lanes>);
 static_assert(row_executor<threaded_rows>);
+static_assert(row_executor<keeping_rows>);
 static_assert(parallel_for<spawning_for>);
 
 }  // namespace lamina::testing

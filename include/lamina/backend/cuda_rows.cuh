@@ -48,12 +48,12 @@ __global__ void __launch_bounds__(row_threads)
   if (row < rows) body(warp_lanes{}, row);
 }
 template <row_body Body>
-__global__ void __launch_bounds__(cluster_threads)
+__global__ void __launch_bounds__(cluster_threads, 2)
     block_rows(Body const __grid_constant__ body, index_t slots) {
   body(block_lanes{slots}, index_t{blockIdx.x});
 }
 template <row_body Body>
-__global__ void __launch_bounds__(cluster_threads)
+__global__ void __launch_bounds__(cluster_threads, 2)
     cluster_rows(Body const __grid_constant__ body, index_t slots, unsigned blocks) {
   body(cluster_lanes{slots}, index_t{blockIdx.x} / blocks);
 }

@@ -17,7 +17,13 @@ struct bf16 {
 
   constexpr bf16() = default;
   /// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
-  LAMINA_HOST_DEVICE constexpr explicit bf16(float value) noexcept {
+  LAMINA_HOST_DEVICE constexpr explicit bf16(float value) noexcept : bits(0) {
+#if defined(__CUDA_ARCH__)
+    if (!__builtin_is_constant_evaluated()) {
+      asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+      return;
+    }
+#endif
     std::uint32_t const word = detail::bit_cast<std::uint32_t>(value);
     if ((word & 0x7fffffffu) > 0x7f800000u) {
       bits = static_cast<std::uint16_t>((word >> 16) | 0x0040u);
@@ -36,7 +42,13 @@ struct f16 {
 
   constexpr f16() = default;
   /// Rounds to nearest, ties to even; overflow becomes infinity, a NaN stays a quiet NaN.
-  LAMINA_HOST_DEVICE constexpr explicit f16(float value) noexcept {
+  LAMINA_HOST_DEVICE constexpr explicit f16(float value) noexcept : bits(0) {
+#if defined(__CUDA_ARCH__)
+    if (!__builtin_is_constant_evaluated()) {
+      asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+      return;
+    }
+#endif
     // All cases are computed and one is chosen by masks, made of sign bits where a comparison
     // would become a branch, so that loops over halves vectorise.
     std::uint32_t const word = detail::bit_cast<std::uint32_t>(value);
@@ -55,6 +67,13 @@ struct f16 {
         static_cast<std::uint16_t>(((word >> 16) & 0x8000u) | static_cast<std::uint32_t>(result));
   }
   LAMINA_HOST_DEVICE constexpr operator float() const noexcept {
+#if defined(__CUDA_ARCH__)
+    if (!__builtin_is_constant_evaluated()) {
+      float value = 0;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+      return value;
+    }
+#endif
     std::uint32_t const sign = (bits & 0x8000u) << 16;
     std::uint32_t const magnitude = bits & 0x7fffu;
     // The half's exponent read as a float's is 112 too small; the product is exact.

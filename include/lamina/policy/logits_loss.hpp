@@ -25,12 +25,35 @@ namespace detail {
 template <class Estimator>
 concept token_local = !Estimator::sequence_wide && Estimator::coupling == ratio_coupling::own_token;
 
+// logit = f(logit) for a row, f in what T is computed in. Kept says that lanes with slots have kept
+// the row there.
+template <bool Kept, lane_group Lanes, storage_scalar T, class F>
+LAMINA_HOST_DEVICE inline void rewrite_row(Lanes lanes, T* values, index_t vocab, F const& f) {
+  if constexpr (keeping_lane_group<Lanes>) {
+    row_chunks(lanes, values, vocab).template rewrite<Kept>(f);
+  } else {
+    for_each_element(lanes, 0, vocab, [values, f](index_t v) {
+      values[v] = static_cast<T>(f(static_cast<compute_t<T>>(values[v])));
+    });
+  }
+}
+
+// Whether this lane is the one that rewrite_row lets write an element.
+template <lane_group Lanes, storage_scalar T>
+LAMINA_HOST_DEVICE inline bool writes(Lanes lanes, T* values, index_t vocab, index_t element) {
+  if constexpr (keeping_lane_group<Lanes>) {
+    return row_chunks(lanes, values, vocab).owner(element) == lanes.lane();
+  } else {
+    return element % lanes.count() == lanes.lane();
+  }
+}
+
 // Writes over a row of logits z the gradient of  c log p_y + e H  with u = z / T, p = softmax(u):
 //
 //   d / d z_j = (c (1[j = y] - p_j) - e p_j (log p_j + H)) / T
 //
 // log p_j = u_j - peak - log total.
-template <bool WithBonus, lane_group Lanes, storage_scalar T>
+template <bool WithBonus, bool Kept, lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, index_t vocab,
                                                      index_t chosen, compute_t<T> inverse,
                                                      double peak, double total, double log_prob,
@@ -43,20 +66,19 @@ LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, ind
     compute const bonus = static_cast<compute>(e);
     compute const offset =
         static_cast<compute>(static_cast<double>(c) + e * (entropy - std::log(total)));
-    for_each_element(lanes, 0, vocab, [values, inverse, top, scale, bonus, offset](index_t v) {
-      compute const u = static_cast<compute>(values[v]) * inverse - top;
+    rewrite_row<Kept>(lanes, values, vocab, [inverse, top, scale, bonus, offset](compute logit) {
+      compute const u = logit * inverse - top;
       // Beyond -1000 the exponential is 0; the bound keeps 0 * -infinity out.
       compute const weight = offset + bonus * clamp_magnitude(u, compute(1000));
-      values[v] = static_cast<T>(-scale * fast_exp(u) * weight);
+      return -scale * row_exp(u) * weight;
     });
   } else {
     compute const factor = -slope * static_cast<compute>(1.0 / total);
-    for_each_element(lanes, 0, vocab, [values, inverse, top, factor](index_t v) {
-      values[v] =
-          static_cast<T>(factor * fast_exp(static_cast<compute>(values[v]) * inverse - top));
+    rewrite_row<Kept>(lanes, values, vocab, [inverse, top, factor](compute logit) {
+      return factor * row_exp(logit * inverse - top);
     });
   }
-  if (chosen % lanes.count() == lanes.lane()) {
+  if (writes(lanes, values, vocab, chosen)) {
     // 1 - p without cancellation where p is close to 1.
     double value = -static_cast<double>(slope) * std::expm1(log_prob);
     if constexpr (WithBonus) {
@@ -115,6 +137,10 @@ void count_active_tokens(policy_batch<T> const& batch, vector_view<T> d_log_prob
 
 template <lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline void clear_row(Lanes lanes, T* values, index_t vocab) {
+  if constexpr (keeping_lane_group<Lanes>) {
+    row_chunks(lanes, values, vocab).fill(T(0.0f));
+    return;
+  }
   for_each_element(lanes, 0, vocab, [values](index_t v) { values[v] = T(0.0f); });
 }
 
@@ -132,6 +158,7 @@ template <bool WithEntropy, storage_scalar T, policy_estimator Estimator,
           class Tokens = token_of_row>
 requires detail::token_local<Estimator>
 struct policy_logits_body {
+  static constexpr row_schedule schedule = row_schedule::cluster;
   using compute = compute_t<T>;
   using number = detail::number_of<Estimator, compute>;
   matrix_view<T> logits;
@@ -139,6 +166,9 @@ struct policy_logits_body {
   policy_outputs<compute> outputs;
   Estimator estimator;
   [[no_unique_address]] Tokens tokens{};
+
+  /// What lanes with slots keep: the row, so that it is read from memory once.
+  index_t kept_bytes() const { return logits.cols * static_cast<index_t>(sizeof(T)); }
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
@@ -154,8 +184,9 @@ struct policy_logits_body {
     index_t const chosen = batch.token_ids[token];
     compute const chosen_logit = static_cast<compute>(values[chosen]) * inverse;
     index_t const active_tokens = static_cast<index_t>(outputs.d_log_probs[token]);
-    double block_peaks[detail::keep_exponentials<compute>::most_blocks];
-    bool const exponentials = keeps_exponentials();
+    constexpr bool kept = keeping_lane_group<Lanes>;
+    double block_peaks[kept ? 1 : detail::keep_exponentials<compute>::most_blocks];
+    bool const exponentials = !kept && keeps_exponentials();
     softmax_summary const summary = summarize(lanes, values, inverse, block_peaks, exponentials);
 
     compute const log_prob =
@@ -173,16 +204,16 @@ struct policy_logits_body {
     double const e = static_cast<double>(weighted.d_entropy);
 
     if (WithEntropy && e != 0) {
-      detail::write_logits_gradient<true>(lanes, values, logits.cols, chosen, inverse, summary.peak,
-                                          summary.total, static_cast<double>(log_prob), c, e,
-                                          entropy);
+      detail::write_logits_gradient<true, kept>(lanes, values, logits.cols, chosen, inverse,
+                                                summary.peak, summary.total,
+                                                static_cast<double>(log_prob), c, e, entropy);
     } else if (c != 0 && exponentials) {
       detail::scale_exponentials(lanes, values, logits.cols, chosen, inverse, block_peaks,
                                  summary.peak, summary.total, static_cast<double>(log_prob), c);
     } else if (c != 0) {
-      detail::write_logits_gradient<false>(lanes, values, logits.cols, chosen, inverse,
-                                           summary.peak, summary.total,
-                                           static_cast<double>(log_prob), c, 0.0, 0.0);
+      detail::write_logits_gradient<false, kept>(lanes, values, logits.cols, chosen, inverse,
+                                                 summary.peak, summary.total,
+                                                 static_cast<double>(log_prob), c, 0.0, 0.0);
     } else {
       detail::clear_row(lanes, values, logits.cols);
     }
@@ -199,7 +230,9 @@ struct policy_logits_body {
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE softmax_summary summarize(Lanes lanes, T* values, compute inverse,
                                                double* block_peaks, bool exponentials) const {
-    if constexpr (real<T>) {
+    if constexpr (keeping_lane_group<Lanes>) {
+      return detail::summarize_chunks<WithEntropy, true>(lanes, values, logits.cols, inverse);
+    } else if constexpr (real<T>) {
       if (exponentials) {
         return detail::summarize_blocks<WithEntropy, compute>(
             lanes, values, logits.cols, inverse, detail::keep_exponentials<T>{block_peaks});
@@ -220,6 +253,7 @@ struct policy_logits_body {
 /// their coefficients are in the outputs, the row of logits becomes its gradient.
 template <storage_scalar T, class Tokens = token_of_row>
 struct logits_gradient_body {
+  static constexpr row_schedule schedule = row_schedule::block;
   using compute = compute_t<T>;
   matrix_view<T> logits;
   policy_batch<compute> batch;
@@ -247,12 +281,12 @@ struct logits_gradient_body {
     // Every lane has read the chosen logit before one of them overwrites it.
     static_cast<void>(lanes.sum(0.0));
     if (e != 0) {
-      detail::write_logits_gradient<true>(lanes, values, logits.cols, chosen, inverse, normaliser,
-                                          1.0, log_prob, c, static_cast<double>(e),
-                                          static_cast<double>(outputs.entropies[token]));
+      detail::write_logits_gradient<true, false>(
+          lanes, values, logits.cols, chosen, inverse, normaliser, 1.0, log_prob, c,
+          static_cast<double>(e), static_cast<double>(outputs.entropies[token]));
     } else {
-      detail::write_logits_gradient<false>(lanes, values, logits.cols, chosen, inverse, normaliser,
-                                           1.0, log_prob, c, 0.0, 0.0);
+      detail::write_logits_gradient<false, false>(lanes, values, logits.cols, chosen, inverse,
+                                                  normaliser, 1.0, log_prob, c, 0.0, 0.0);
     }
   }
 };

@@ -7,6 +7,7 @@
 #include "lamina/backend/backend.hpp"
 #include "lamina/core/error.hpp"
 #include "lamina/core/math.hpp"
+#include "lamina/core/row_chunks.hpp"
 #include "lamina/core/row_reduce.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -47,18 +48,21 @@ struct keep_exponentials {
   }
 };
 
+// Lower than any finite number.
+template <real T>
+inline constexpr T lowest = sizeof(T) == 4 ? static_cast<T>(-3.4028234e38f)
+                                           : static_cast<T>(-1.7976931348623157e308);
+
 template <bool WithEntropy, real compute, lane_group Lanes, class Row, class Keep>
 LAMINA_HOST_DEVICE inline softmax_summary summarize_blocks(Lanes lanes, Row row, index_t vocab,
                                                            compute inverse_temperature, Keep keep) {
-  constexpr compute lowest = sizeof(compute) == 4 ? static_cast<compute>(-3.4028234e38f)
-                                                  : static_cast<compute>(-1.7976931348623157e308);
-  compute peak = lowest;
+  compute peak = lowest<compute>;
   double total = 0;
   double weighted = 0;
   for (index_t begin = 0; begin < vocab; begin += softmax_block) {
     index_t const end = begin + softmax_block < vocab ? begin + softmax_block : vocab;
-    compute const block_peak = static_cast<compute>(
-        lanes.max(lane_max(lanes, begin, end, lowest, [row, inverse_temperature](index_t v) {
+    compute const block_peak = static_cast<compute>(lanes.max(
+        lane_max(lanes, begin, end, lowest<compute>, [row, inverse_temperature](index_t v) {
           return static_cast<compute>(row[v]) * inverse_temperature;
         })));
     if (block_peak > peak) {
@@ -75,7 +79,7 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_blocks(Lanes lanes, Row row,
       auto const sums = lane_sum_pair<compute>(
           lanes, begin, end, [row, inverse_temperature, peak, keep](index_t v) {
             compute const u = static_cast<compute>(row[v]) * inverse_temperature - peak;
-            compute const e = fast_exp(u);
+            compute const e = row_exp(u);
             keep.store(row[v], e);
             // Beyond -1000 the exponential is 0; the bound keeps 0 * -infinity out.
             return sum_pair<compute>{e, e * clamp_magnitude(u, compute(1000))};
@@ -85,12 +89,60 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_blocks(Lanes lanes, Row row,
     } else {
       total += static_cast<double>(
           lane_sum<compute>(lanes, begin, end, [row, inverse_temperature, peak, keep](index_t v) {
-            compute const e = fast_exp(static_cast<compute>(row[v]) * inverse_temperature - peak);
+            compute const e = row_exp(static_cast<compute>(row[v]) * inverse_temperature - peak);
             keep.store(row[v], e);
             return e;
           }));
     }
   }
+  return {static_cast<double>(peak), lanes.sum(total), WithEntropy ? lanes.sum(weighted) : 0.0};
+}
+
+// The same by lanes that read in chunks: each has a peak and sums of its own, which meet once a
+// row. With Keep, chunks stay in the lanes' slots.
+template <bool WithEntropy, bool Keep, keeping_lane_group Lanes, storage_scalar T>
+LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, index_t vocab,
+                                                           compute_t<T> inverse_temperature) {
+  using compute = compute_t<T>;
+  using chunks = row_chunks<Lanes, T>;
+  compute peak = lowest<compute>;
+  double total = 0, weighted = 0;
+  auto const rescale = [&](compute higher) {
+    compute const shift = peak - higher;
+    double const scale = static_cast<double>(row_exp(shift));
+    // A lane that has seen nothing has peak `lowest`, sums 0 and no use for the shift.
+    if constexpr (WithEntropy) {
+      weighted =
+          scale * (weighted + static_cast<double>(clamp_magnitude(shift, compute(1000))) * total);
+    }
+    total *= scale;
+    peak = higher;
+  };
+  chunks(lanes, row, vocab)
+      .template read<Keep>(
+          T(-__builtin_huge_valf()), [&](row_chunk<T> const(&loaded)[chunks::batch]) {
+            compute highest = lowest<compute>;
+            for (index_t j = 0; j < chunks::batch; ++j) {
+              for (index_t i = 0; i < chunks::chunk_size; ++i) {
+                compute const u = static_cast<compute>(loaded[j].values[i]) * inverse_temperature;
+                highest = u > highest ? u : highest;
+              }
+            }
+            if (highest > peak) rescale(highest);
+            compute sum = 0, weighted_sum = 0;
+            for (index_t j = 0; j < chunks::batch; ++j) {
+              for (index_t i = 0; i < chunks::chunk_size; ++i) {
+                compute const u =
+                    static_cast<compute>(loaded[j].values[i]) * inverse_temperature - peak;
+                compute const e = row_exp(u);
+                sum += e;
+                if constexpr (WithEntropy) weighted_sum += e * clamp_magnitude(u, compute(1000));
+              }
+            }
+            total += static_cast<double>(sum);
+            if constexpr (WithEntropy) weighted += static_cast<double>(weighted_sum);
+          });
+  rescale(lanes.max(peak));
   return {static_cast<double>(peak), lanes.sum(total), WithEntropy ? lanes.sum(weighted) : 0.0};
 }
 
@@ -102,8 +154,13 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_blocks(Lanes lanes, Row row,
 template <bool WithEntropy, lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline softmax_summary summarize_row(Lanes lanes, T const* row, index_t vocab,
                                                         compute_t<T> inverse_temperature) {
-  return detail::summarize_blocks<WithEntropy, compute_t<T>>(lanes, row, vocab, inverse_temperature,
-                                                             detail::keep_logits{});
+  if constexpr (keeping_lane_group<Lanes>) {
+    return detail::summarize_chunks<WithEntropy, false>(lanes, const_cast<T*>(row), vocab,
+                                                        inverse_temperature);
+  } else {
+    return detail::summarize_blocks<WithEntropy, compute_t<T>>(
+        lanes, row, vocab, inverse_temperature, detail::keep_logits{});
+  }
 }
 
 /// Row r of the logits belongs to token r.
@@ -115,6 +172,7 @@ struct token_of_row {
 /// belongs to token t = tokens(r).
 template <bool WithEntropy, storage_scalar T, class Tokens = token_of_row>
 struct token_log_prob_body {
+  static constexpr row_schedule schedule = row_schedule::block;
   matrix_view<T const> logits;
   std::int32_t const* token_ids;
   std::uint8_t const* mask;  // null: every row is read
