@@ -5,6 +5,7 @@
 
 #include <barrier>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -16,10 +17,17 @@ namespace lamina::testing {
 /// What the lanes of one group share.
 struct lane_team {
   explicit lane_team(index_t lane_count)
-      : count(lane_count), barrier(lane_count), slots(static_cast<std::size_t>(lane_count)) {}
+      : count(lane_count),
+        barrier(lane_count),
+        slots(static_cast<std::size_t>(lane_count)),
+        parcels(slots.size()) {}
+  struct alignas(16) parcel {
+    unsigned char bytes[64];
+  };
   index_t count;
   std::barrier<> barrier;
   std::vector<double> slots;
+  std::vector<parcel> parcels;
 };
 
 /// Lane `lane()` of `count()` threads; collectives combine in lane order, as a warp's result does
@@ -78,6 +86,24 @@ struct keeping_lanes : threaded_lanes {
 
   index_t slot_count() const { return slots; }
   void* slot(index_t k) const { return memory + (k * count() + lane()) * slot_bytes; }
+  template <class T, class Combine>
+  T fold(T value, Combine const& combine) const {
+    static_assert(sizeof(T) <= sizeof(lane_team::parcel));
+    auto const put = [](lane_team::parcel& to, T const& v) { std::memcpy(&to, &v, sizeof v); };
+    auto const get = [](lane_team::parcel const& from) {
+      T v;
+      std::memcpy(static_cast<void*>(&v), &from, sizeof v);
+      return v;
+    };
+    put(team->parcels[static_cast<std::size_t>(index)], value);
+    team->barrier.arrive_and_wait();
+    T result = get(team->parcels[0]);
+    for (std::size_t i = 1; i < team->parcels.size(); ++i) {
+      result = combine(result, get(team->parcels[i]));
+    }
+    team->barrier.arrive_and_wait();
+    return result;
+  }
 };
 
 /// Executor that works every row with `lane_count` threads that can keep `slots` chunks each.

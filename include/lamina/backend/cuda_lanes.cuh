@@ -4,6 +4,8 @@
 
 #include <cooperative_groups.h>
 
+#include <cstdint>
+
 #include "lamina/core/lanes.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -23,25 +25,54 @@ struct greater_value {
   }
 };
 
-// Butterflies: the same value, with the same bits, in every lane.
+// The value of the lane whose number differs in the bits of `step`.
+template <class T>
+__device__ T exchange(T const& value, int step) {
+  static_assert(sizeof(T) % 4 == 0, "lamina: lanes exchange whole words of 4 bytes");
+  T other;
+  std::uint32_t words[sizeof(T) / 4];
+  __builtin_memcpy(words, &value, sizeof(T));
+  for (std::uint32_t& word : words) word = __shfl_xor_sync(0xffffffffu, word, step);
+  __builtin_memcpy(&other, words, sizeof(T));
+  return other;
+}
+
+// A butterfly over groups of 2 * step lanes: the same value in all of them. Operands stay in the
+// order of the lanes, so that the bits are the same as well.
 template <class T, class Combine>
-__device__ T combine_warp(T value, Combine combine) {
-  for (int step = 16; step > 0; step /= 2) {
-    value = combine(value, __shfl_xor_sync(0xffffffffu, value, step));
+__device__ T combine_lanes(T value, int step, Combine const& combine) {
+  for (; step > 0; step /= 2) {
+    T const other = exchange(value, step);
+    bool const upper = (threadIdx.x & static_cast<unsigned>(step)) != 0;
+    value = upper ? combine(other, value) : combine(value, other);
   }
   return value;
 }
 
-// Of a block of whole warps. In warp order, so that nothing depends on timing.
+// `count` values in shared memory, a power of two, combined by every warp in the same way.
 template <class T, class Combine>
-__device__ T combine_block(T value, Combine combine) {
-  __shared__ T partial[32];
-  unsigned const warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  value = combine_warp(value, combine);
-  if (threadIdx.x % 32 == 0) partial[warp] = value;
+__device__ T combine_shared(T const* values, unsigned count, Combine const& combine) {
+  unsigned const lane = threadIdx.x % 32, width = count < 32 ? count : 32;
+  T value = values[lane % width];
+  for (unsigned k = lane + 32; k < count; k += 32) value = combine(value, values[k]);
+  return combine_lanes(value, static_cast<int>(width) / 2, combine);
+}
+
+// Room in the block's shared memory, without the constructors that shared variables must not have.
+template <class T, unsigned Count>
+__device__ T* shared_values() {
+  __shared__ __align__(16) unsigned char bytes[Count * sizeof(T)];
+  return reinterpret_cast<T*>(bytes);
+}
+
+// Of a block of whole warps, a power of two of them.
+template <class T, class Combine>
+__device__ T combine_block(T value, Combine const& combine) {
+  T* const partial = shared_values<T, 32>();
+  value = combine_lanes(value, 16, combine);
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
   __syncthreads();
-  value = partial[0];
-  for (unsigned w = 1; w < warps; ++w) value = combine(value, partial[w]);
+  value = combine_shared(partial, blockDim.x / 32, combine);
   __syncthreads();  // nobody overwrites what somebody still reads
   return value;
 }
@@ -60,15 +91,15 @@ struct warp_lanes {
   __device__ index_t count() const { return 32; }
   template <class T>
   __device__ T sum(T value) const {
-    return detail::combine_warp(value, detail::add_values{});
+    return detail::combine_lanes(value, 16, detail::add_values{});
   }
   template <class T>
   __device__ T max(T value) const {
-    return detail::combine_warp(value, detail::greater_value{});
+    return detail::combine_lanes(value, 16, detail::greater_value{});
   }
 };
 
-/// All threads of a block, in whole warps.
+/// All threads of a block of 1, 2, 4, 8 or 16 whole warps.
 struct block_lanes {
   index_t slots;
 
@@ -82,24 +113,53 @@ struct block_lanes {
   __device__ T max(T value) const {
     return detail::combine_block(value, detail::greater_value{});
   }
+  template <class T, class Combine>
+  __device__ T fold(T value, Combine const& combine) const {
+    return detail::combine_block(value, combine);
+  }
   __device__ index_t slot_count() const { return slots; }
   __device__ void* slot(index_t k) const { return detail::block_slot(k); }
 };
 
-/// All threads of a cluster of at most 8 blocks (compute capability 9.0); combined through the
-/// blocks' shared memory.
+/// All threads of a cluster of 1, 2, 4 or 8 such blocks (compute capability 9.0), which meet in
+/// their shared memories. A kernel has to let all blocks of a cluster begin before lanes meet.
 struct cluster_lanes {
   index_t slots;
 
+  /// Until all blocks of the cluster run, none may touch another's memory.
+  __device__ void begin() const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    cooperative_groups::this_cluster().sync();
+#endif
+  }
   __device__ index_t lane() const { return block() * blockDim.x + threadIdx.x; }
   __device__ index_t count() const { return blocks() * blockDim.x; }
   template <class T>
   __device__ T sum(T value) const {
-    return combine(value, detail::add_values{});
+    return fold(value, detail::add_values{});
   }
   template <class T>
   __device__ T max(T value) const {
-    return combine(value, detail::greater_value{});
+    return fold(value, detail::greater_value{});
+  }
+  // Every warp tells every block of the cluster; one meeting, and one more before the next.
+  template <class T, class Combine>
+  __device__ T fold(T value, Combine const& combine) const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    T* const partial = detail::shared_values<T, 8 * 16>();  // of the cluster's warps
+    value = detail::combine_lanes(value, 16, combine);
+    auto const cluster = cooperative_groups::this_cluster();
+    unsigned const warps = blockDim.x / 32, blocks = cluster.num_blocks();
+    unsigned const own = cluster.block_rank() * warps + threadIdx.x / 32;
+    unsigned const lane = threadIdx.x % 32;
+    if (lane < blocks) cluster.map_shared_rank(partial, lane)[own] = value;
+    cluster.sync();
+    value = detail::combine_shared(partial, warps * blocks, combine);
+    cluster.sync();
+    return value;
+#else
+    return detail::combine_block(value, combine);
+#endif
   }
   __device__ index_t slot_count() const { return slots; }
   __device__ void* slot(index_t k) const { return detail::block_slot(k); }
@@ -119,21 +179,6 @@ struct cluster_lanes {
 #else
     return 1;
 #endif
-  }
-  template <class T, class Combine>
-  __device__ static T combine(T value, Combine combine_two) {
-    value = detail::combine_block(value, combine_two);
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    __shared__ T partial[8];  // by block
-    auto const cluster = cooperative_groups::this_cluster();
-    unsigned const own = cluster.block_rank(), count = cluster.num_blocks();
-    if (threadIdx.x < count) cluster.map_shared_rank(partial, threadIdx.x)[own] = value;
-    cluster.sync();
-    value = partial[0];
-    for (unsigned b = 1; b < count; ++b) value = combine_two(value, partial[b]);
-    cluster.sync();  // nobody overwrites, or leaves, what somebody still reads
-#endif
-    return value;
   }
 };
 

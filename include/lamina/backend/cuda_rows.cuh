@@ -55,7 +55,9 @@ __global__ void __launch_bounds__(cluster_threads, 2)
 template <row_body Body>
 __global__ void __launch_bounds__(cluster_threads, 2)
     cluster_rows(Body const __grid_constant__ body, index_t slots, unsigned blocks) {
-  body(cluster_lanes{slots}, index_t{blockIdx.x} / blocks);
+  cluster_lanes const lanes{slots};
+  lanes.begin();
+  body(lanes, index_t{blockIdx.x} / blocks);
 }
 
 // Bytes of a row that are worth keeping on the chip: what the body says.
@@ -131,6 +133,10 @@ struct cuda_rows {
                                               cudaFuncAttributeMaxDynamicSharedMemorySize,
                                               static_cast<int>(memory)),
                          "cudaFuncSetAttribute", memory, " bytes of shared memory");
+      detail::check_cuda(cudaFuncSetAttribute(reinterpret_cast<void const*>(kernel),
+                                              cudaFuncAttributePreferredSharedMemoryCarveout,
+                                              cudaSharedmemCarveoutMaxShared),
+                         "cudaFuncSetAttribute", "more shared memory than cache");
     }
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(blocks));

@@ -20,12 +20,26 @@ concept lane_group = std::is_trivially_copyable_v<L> && requires(L const lanes, 
   { lanes.max(x) } -> std::same_as<double>;
 };
 
-/// Lanes that have memory of their own on the chip for what they read of a row, so that a second
-/// pass need not read it again: slots of slot_bytes bytes, aligned to as many, seen by one lane.
+namespace archetype {
+/// What two lanes' values of any trivially copyable type become.
+struct combine {
+  template <class T>
+  LAMINA_HOST_DEVICE T operator()(T const& a, T const&) const {
+    return a;
+  }
+};
+}  // namespace archetype
+
+/// Lanes of whole blocks. They have memory of their own on the chip for what they read of a row, so
+/// that a second pass need not read it again: slot_count() slots of slot_bytes bytes, aligned to as
+/// many, seen by one lane. And they fold what takes more than a sum: fold(value, combine) is the
+/// same value in every lane, made in an order that depends on nothing but the number of lanes.
 template <class L>
-concept keeping_lane_group = lane_group<L> && requires(L const lanes, index_t slot) {
+concept keeping_lane_group = lane_group<L> &&
+    requires(L const lanes, index_t slot, archetype::combine combine) {
   { lanes.slot_count() } -> std::convertible_to<index_t>;
   { lanes.slot(slot) } -> std::same_as<void*>;
+  { lanes.fold(1.0, combine) } -> std::same_as<double>;
 };
 inline constexpr index_t slot_bytes = 16;
 

@@ -98,6 +98,28 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_blocks(Lanes lanes, Row row,
   return {static_cast<double>(peak), lanes.sum(total), WithEntropy ? lanes.sum(weighted) : 0.0};
 }
 
+// Two parts of a row together: sums are moved to the higher of their peaks.
+template <bool WithEntropy, real compute>
+struct merge_summaries {
+  LAMINA_HOST_DEVICE softmax_summary operator()(softmax_summary const& a,
+                                                softmax_summary const& b) const {
+    softmax_summary merged{a.peak > b.peak ? a.peak : b.peak, 0, 0};
+    add(a, merged);
+    add(b, merged);
+    return merged;
+  }
+  LAMINA_HOST_DEVICE static void add(softmax_summary const& part, softmax_summary& whole) {
+    compute const shift = static_cast<compute>(part.peak - whole.peak);
+    double const scale = static_cast<double>(row_exp(shift));
+    whole.total += scale * part.total;
+    if constexpr (WithEntropy) {
+      // A part that has seen nothing has the lowest peak, sums 0 and no use for the shift.
+      double const bounded = static_cast<double>(clamp_magnitude(shift, compute(1000)));
+      whole.weighted += scale * (part.weighted + bounded * part.total);
+    }
+  }
+};
+
 // The same by lanes that read in chunks: each has a peak and sums of its own, which meet once a
 // row. With Keep, chunks stay in the lanes' slots.
 template <bool WithEntropy, bool Keep, keeping_lane_group Lanes, storage_scalar T>
@@ -105,45 +127,37 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, 
                                                            compute_t<T> inverse_temperature) {
   using compute = compute_t<T>;
   using chunks = row_chunks<Lanes, T>;
-  compute peak = lowest<compute>;
-  double total = 0, weighted = 0;
-  auto const rescale = [&](compute higher) {
-    compute const shift = peak - higher;
-    double const scale = static_cast<double>(row_exp(shift));
-    // A lane that has seen nothing has peak `lowest`, sums 0 and no use for the shift.
-    if constexpr (WithEntropy) {
-      weighted =
-          scale * (weighted + static_cast<double>(clamp_magnitude(shift, compute(1000))) * total);
-    }
-    total *= scale;
-    peak = higher;
-  };
+  using merge = merge_summaries<WithEntropy, compute>;
+  softmax_summary own{static_cast<double>(lowest<compute>), 0, 0};
   chunks(lanes, row, vocab)
       .template read<Keep>(
           T(-__builtin_huge_valf()), [&](row_chunk<T> const(&loaded)[chunks::batch]) {
-            compute highest = lowest<compute>;
+            compute peak = static_cast<compute>(own.peak);
             for (index_t j = 0; j < chunks::batch; ++j) {
               for (index_t i = 0; i < chunks::chunk_size; ++i) {
                 compute const u = static_cast<compute>(loaded[j].values[i]) * inverse_temperature;
-                highest = u > highest ? u : highest;
+                peak = u > peak ? u : peak;
               }
             }
-            if (highest > peak) rescale(highest);
-            compute sum = 0, weighted_sum = 0;
+            if (static_cast<double>(peak) > own.peak) {
+              softmax_summary moved{static_cast<double>(peak), 0, 0};
+              merge::add(own, moved);
+              own = moved;
+            }
+            compute sum = 0, weighted = 0;
             for (index_t j = 0; j < chunks::batch; ++j) {
               for (index_t i = 0; i < chunks::chunk_size; ++i) {
                 compute const u =
                     static_cast<compute>(loaded[j].values[i]) * inverse_temperature - peak;
                 compute const e = row_exp(u);
                 sum += e;
-                if constexpr (WithEntropy) weighted_sum += e * clamp_magnitude(u, compute(1000));
+                if constexpr (WithEntropy) weighted += e * clamp_magnitude(u, compute(1000));
               }
             }
-            total += static_cast<double>(sum);
-            if constexpr (WithEntropy) weighted += static_cast<double>(weighted_sum);
+            own.total += static_cast<double>(sum);
+            if constexpr (WithEntropy) own.weighted += static_cast<double>(weighted);
           });
-  rescale(lanes.max(peak));
-  return {static_cast<double>(peak), lanes.sum(total), WithEntropy ? lanes.sum(weighted) : 0.0};
+  return lanes.fold(own, merge{});
 }
 
 }  // namespace detail
