@@ -46,6 +46,7 @@
 #include "lamina/model/prefix_cache.hpp"
 #include "lamina/model/reference.hpp"
 #include "lamina/model/snapshot.hpp"
+#include "lamina/model/stacked_parameters.hpp"
 #include "lamina/model/train_step.hpp"
 #include "lamina/model/transformer.hpp"
 #include "lamina/model/weight_fingerprint.hpp"
