@@ -3,6 +3,7 @@
 #pragma once
 
 #include "lamina/backend/backend.hpp"
+#include "lamina/backend/backend_vector.hpp"
 #include "lamina/backend/device_vector.hpp"
 #include "lamina/backend/gemm.hpp"
 #include "lamina/config.hpp"

@@ -69,7 +69,7 @@ TEST_CASE_TEMPLATE("optimizer_state: restore puts one parameter back", Backend,
   optimizer_state<Backend> state(Backend{}, host.parameters(), 2);
   std::vector<T> const first(17, T(1.5)), second(17, T(0.25));
   state.restore("b", 12, {first, second});
-  state.count_step();
+  for (index_t& count : state.step_counts()) ++count;
   CHECK(state.step_count(0) == 1);
   CHECK(state.step_count(1) == 13);
   for (T const value : state.values(1, 0)) CHECK(value == T(1.5));

@@ -66,11 +66,12 @@ struct adamw_body {
     if constexpr (std::same_as<Lanes, single_lane>) {
       in_tiles(row, step);
     } else {
-      using std::sqrt;
-      for (index_t i = lanes.lane(); i < row.size; i += lanes.count()) {
-        step.update_moments(row.gradient(i) * gradient_scale, row.first[i], row.second[i]);
-        row.set_weight(i, step.moved(row.weight(i), row.first[i], sqrt(row.second[i])));
-      }
+      S const scale = gradient_scale;
+      row.for_each(lanes, [&](update_row<T, S> const& r, index_t i) {
+        using std::sqrt;
+        step.update_moments(r.gradient(i) * scale, r.first[i], r.second[i]);
+        r.set_weight(i, step.moved(r.weight(i), r.first[i], sqrt(r.second[i])));
+      });
     }
   }
 
@@ -119,18 +120,21 @@ struct adamw_rule {
   }
 
   template <real S>
-  static adamw_coefficients<S> prepare(adamw_options const& options, double learning_rate,
-                                       index_t step, bool decays) {
+  LAMINA_HOST_DEVICE static adamw_coefficients<S> prepare(adamw_options const& options,
+                                                          double learning_rate, index_t step,
+                                                          bool decays) {
+    using std::pow;
+    using std::sqrt;
     double const t = static_cast<double>(step);
-    double const correction1 = 1.0 - std::pow(options.beta1, t);
-    double const correction2 = 1.0 - std::pow(options.beta2, t);
+    double const correction1 = 1.0 - pow(options.beta1, t);
+    double const correction2 = 1.0 - pow(options.beta2, t);
     double const decay = decays ? options.weight_decay : 0.0;
     return {.keep_weight = static_cast<S>(1.0 - learning_rate * decay),
             .take_first = static_cast<S>(1.0 - options.beta1),
             .keep_second = static_cast<S>(options.beta2),
             .take_second = static_cast<S>(1.0 - options.beta2),
             .step_size = static_cast<S>(learning_rate / correction1),
-            .root_correction = static_cast<S>(1.0 / std::sqrt(correction2)),
+            .root_correction = static_cast<S>(1.0 / sqrt(correction2)),
             .epsilon = static_cast<S>(options.epsilon)};
   }
 };

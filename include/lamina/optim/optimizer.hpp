@@ -10,32 +10,17 @@
 #include <utility>
 #include <vector>
 
-#include "lamina/backend/backend.hpp"
+#include "lamina/backend/backend_vector.hpp"
 #include "lamina/core/error.hpp"
 #include "lamina/core/parameter.hpp"
 #include "lamina/layers/layer_rates.hpp"
-#include "lamina/optim/gradient_norm.hpp"
+#include "lamina/optim/detail/step_bodies.hpp"
 #include "lamina/optim/state.hpp"
-#include "lamina/optim/update_row.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
 /// clip_norm of an optimizer that does not clip.
 inline constexpr double no_clipping = std::numeric_limits<double>::infinity();
-
-/// What one step did.
-struct step_status {
-  /// The base learning rate of this step, before the per-layer multipliers.
-  double learning_rate = 0;
-  /// Global L2 norm of the trained gradients, before clipping.
-  double gradient_norm = 0;
-  /// What the gradients were multiplied with; 1 where nothing was clipped or the step was skipped.
-  double clip_scale = 1;
-  /// Gradient elements that are infinite or NaN.
-  index_t nonfinite_count = 0;
-  /// The norm is not finite: weights and state are as they were, bit for bit.
-  bool skipped = false;
-};
 
 /// How an optimizer turns a gradient into a change of the weight: adamw_rule, sgd_rule, or a host's
 /// own.
@@ -47,7 +32,8 @@ struct step_status {
 /// check(options)                 throws config_error for options of its own that make no sense
 /// coefficients<S>                what a step needs of one parameter, trivially copyable
 /// prepare<S>(options, learning_rate, step, decays)
-///                                the coefficients of a parameter's step number `step`, from 1
+///                                the coefficients of a parameter's step number `step`, from 1;
+///                                computed on the device where there is one
 /// body<T, S>{rows, coefficients, gradient_scale}
 ///                                row body that updates rows[row] with coefficients[parameter]
 template <class R>
@@ -90,73 +76,77 @@ inline void check_option(std::string_view optimizer_name, std::string_view optio
 ///
 /// Weights and gradients stay the host's; they must lie where they were when the optimizer was
 /// made, or rebind says where they are now. Gradients are read, never written.
+///
+/// On a device, weights and gradients lie in its memory, and a step is three launches, however many
+/// tensors there are: it allocates nothing, waits for nothing, and can be captured in a graph. What
+/// allocates or passes values between host and device waits: construction, rebind, parked
+/// parameters, checkpoints, read_status.
 template <tensor_backend Backend, storage_scalar T, update_rule Rule>
 class optimizer {
  public:
   using scalar_type = typename Backend::scalar_type;
   using options_type = typename Rule::options_type;
   using parameter_list = std::vector<parameter_view<T>>;
+  /// What step() returns: on a device nothing, for nothing is known yet.
+  using step_result = std::conditional_t<device_backend<Backend>, void, step_status>;
 
   static_assert(sizeof(T) <= sizeof(scalar_type),
                 "lamina: an optimizer needs a backend whose scalar_type is at least as wide as the "
                 "weights");
 
   /// Throws config_error for options that make no sense, no parameters, or names that are empty or
-  /// used twice, and shape_error if a gradient is not as large as its weight.
+  /// used twice, shape_error if a gradient is not as large as its weight, and device_error if a
+  /// device cannot use one of them.
   optimizer(Backend const& backend, parameter_list parameters, options_type const& options)
       : backend_(backend),
         options_(checked(options)),
-        parameters_(checked(std::move(parameters))),
-        state_(backend_, parameters_, slot_count(options_)) {
-    bind();
-  }
+        bound_(backend_, options_, checked(std::move(parameters))) {}
   /// Moves as its parts do; the moved-from optimizer may only be destroyed or assigned to.
   optimizer(optimizer&& other)
       : backend_(std::move(other.backend_)),
         options_(other.options_),
-        parameters_(std::move(other.parameters_)),
-        state_(std::move(other.state_)),
+        bound_(std::move(other.bound_)),
         parked_(std::move(other.parked_)) {
-    bind();  // rows point into the state
+    bind_moved();
   }
   optimizer& operator=(optimizer&& other) {
     backend_ = std::move(other.backend_);
     options_ = other.options_;
-    parameters_ = std::move(other.parameters_);
-    state_ = std::move(other.state_);
+    bound_ = std::move(other.bound_);
     parked_ = std::move(other.parked_);
-    bind();
+    bind_moved();
     return *this;
   }
 
   /// One step at the learning rate of the options.
-  step_status step() { return step(options_.learning_rate); }
+  step_result step() { return step(options_.learning_rate); }
 
   /// One step at a learning rate from a schedule. A parameter of layer k moves at
   /// learning_rate * rates(k). With a gradient that is not finite nothing changes at all, and the
   /// status says so. Throws config_error unless the learning rate is finite and >= 0.
-  step_status step(double learning_rate) {
+  step_result step(double learning_rate) {
     check_learning_rate(learning_rate);
-    step_status status{.learning_rate = learning_rate};
-    for (std::size_t p = 0; p < parameters_.size(); ++p) {
-      double const rate = learning_rate * options_.rates(parameters_[p].layer);
-      check_learning_rate(rate);
-      coefficients_[p] = Rule::template prepare<scalar_type>(
-          options_, rate, state_.step_count(static_cast<index_t>(p)) + 1, parameters_[p].decays);
-    }
-    gradient_norm_result const gradient = norm_.run(backend_);
-    status.gradient_norm = gradient.norm;
-    status.nonfinite_count = gradient.nonfinite_count;
-    status.skipped = !is_finite(gradient.norm);
-    if (status.skipped) return status;
-    status.clip_scale = clip_scale(gradient.norm, options_.clip_norm);
-    using body = typename Rule::template body<T, scalar_type>;
-    backend_.executor().run(
-        static_cast<index_t>(rows_.size()),
-        body{rows_, coefficients_, static_cast<scalar_type>(status.clip_scale)});
-    state_.count_step();
-    return status;
+    for (double const rate : bound_.rates) check_learning_rate(learning_rate * rate);
+    return run(learning_rate, {});
   }
+
+  /// One step at the learning rate that lies in the device's memory when the step comes to run [1]:
+  /// a graph that was captured once follows a schedule. One that is negative or not finite skips
+  /// the step. Throws shape_error unless it is one number, device_error if the device cannot use
+  /// it.
+  void step(vector_view<double const> learning_rate) requires device_backend<Backend> {
+    if (learning_rate.size != 1) {
+      throw_shape_error(Rule::name, "::step: learning_rate has ", learning_rate.size,
+                        " elements, expected 1");
+    }
+    detail::check_reachable(backend_, "step", "learning_rate", learning_rate);
+    run(0, learning_rate);
+  }
+
+  /// What the last step did [1], where bodies can use it: in a device's memory.
+  vector_view<step_status const> status() const noexcept { return bound_.status.view(); }
+  /// The same for the host. On a device it waits.
+  step_status read_status() const { return bound_.status.to_host(backend_)[0]; }
 
   /// Trains another list from now on: the selection changed, or the host moved its tensors.
   ///
@@ -167,26 +157,24 @@ class optimizer {
   /// moments::drop  everything starts at zero, and nothing is parked.
   ///
   /// Throws as the constructor, and shape_error if a kept name has changed its size; the optimizer
-  /// is as before then.
+  /// is as before then. Old and new state exist side by side for a moment.
   void rebind(parameter_list parameters, moments kept) {
-    parameter_list list = checked(std::move(parameters));
-    optimizer_state<Backend> state(backend_, list, slot_count(options_));
+    binding next(backend_, options_, checked(std::move(parameters)));
+    optimizer_state<Backend>& state = next.state;
     std::vector<parked_parameter<scalar_type>> parked;
     if (kept == moments::keep) {
-      state.take_over(state_);
+      state.take_over(bound_.state);
       state.take_over(parked_);
-      for (index_t p = 0; p < state_.size(); ++p) {
-        if (state.find(state_.name(p)) < 0) parked.push_back(state_.parked(p));
+      for (index_t p = 0; p < bound_.state.size(); ++p) {
+        if (state.find(bound_.state.name(p)) < 0) parked.push_back(bound_.state.parked(p));
       }
       parked.reserve(parked.size() + parked_.size());
       for (auto& p : parked_) {  // nothing throws from here on
         if (state.find(p.name) < 0) parked.push_back(std::move(p));
       }
     }
-    parameters_ = std::move(list);
-    state_ = std::move(state);
+    bound_ = std::move(next);
     parked_ = std::move(parked);
-    bind();
   }
 
   /// What is remembered about parameters that are not trained now: part of a checkpoint, as state()
@@ -211,10 +199,10 @@ class optimizer {
   void forget_parked() noexcept { parked_.clear(); }
 
   options_type const& options() const noexcept { return options_; }
-  parameter_list const& parameters() const noexcept { return parameters_; }
+  parameter_list const& parameters() const noexcept { return bound_.parameters; }
   /// What is remembered, for a checkpoint to write and to restore.
-  optimizer_state<Backend> const& state() const noexcept { return state_; }
-  optimizer_state<Backend>& state() noexcept { return state_; }
+  optimizer_state<Backend> const& state() const noexcept { return bound_.state; }
+  optimizer_state<Backend>& state() noexcept { return bound_.state; }
   /// What a slot of the state holds: a moment's name, or "master_weight".
   std::string_view slot_name(index_t slot) const noexcept {
     return slot < Rule::moment_count(options_) ? std::string_view(Rule::moment_names[slot])
@@ -223,6 +211,111 @@ class optimizer {
 
  private:
   using row_type = update_row<T, scalar_type>;
+  using coefficient_type = typename Rule::template coefficients<scalar_type>;
+  static_assert(std::is_trivially_copyable_v<options_type>,
+                "lamina: the options of an update rule go where its steps are prepared, so they "
+                "have to be trivially copyable");
+
+  // Everything that belongs to one list of parameters.
+  struct binding {
+    binding(Backend const& backend, options_type const& options, parameter_list list)
+        : parameters(std::move(list)),
+          rates(rates_of(options, parameters)),
+          state(backend, parameters, slot_count(options)),
+          gradients(backend, parameters),
+          rows(backend, row_count(parameters)),
+          trained(backend, static_cast<index_t>(parameters.size())),
+          coefficients(backend, trained.size()),
+          rule_options(backend, 1),
+          status(backend, 1) {
+      std::vector<detail::trained_parameter> each;
+      for (std::size_t p = 0; p < rates.size(); ++p) {
+        each.push_back({rates[p], parameters[p].decays});
+      }
+      auto const cut = cut_rows(options);
+      copy_elements(backend, each, trained.view());
+      copy_elements(backend, {&options, 1}, rule_options.view());
+      copy_elements(backend, cut, rows.view());
+      wait(backend);
+    }
+
+    // Parameters and state cut into rows.
+    std::vector<row_type> cut_rows(options_type const& options) {
+      index_t const moment_count = Rule::moment_count(options);
+      std::vector<row_type> result;
+      for (std::size_t p = 0; p < parameters.size(); ++p) {
+        parameter_view<T> const& parameter = parameters[p];
+        index_t const index = static_cast<index_t>(p);
+        auto const slot = [&](index_t s) { return state.values(index, s).data; };
+        for (index_t first = 0; first < parameter.weight.size; first += elements_per_row) {
+          index_t const left = parameter.weight.size - first;
+          row_type row;
+          row.weights = parameter.weight.data + first;
+          row.gradients = parameter.gradient.data + first;
+          if (moment_count > 0) row.first = slot(0) + first;
+          if (moment_count > 1) row.second = slot(1) + first;
+          if constexpr (row_type::has_master) row.master = slot(moment_count) + first;
+          row.size = left < elements_per_row ? left : elements_per_row;
+          row.parameter = index;
+          result.push_back(row);
+        }
+      }
+      return result;
+    }
+
+    parameter_list parameters;
+    std::vector<double> rates;
+    optimizer_state<Backend> state;
+    detail::gradient_rows<Backend, T> gradients;
+    backend_vector<Backend, row_type> rows;
+    backend_vector<Backend, detail::trained_parameter> trained;
+    backend_vector<Backend, coefficient_type> coefficients;
+    backend_vector<Backend, options_type> rule_options;
+    backend_vector<Backend, step_status> status;
+  };
+
+  static index_t row_count(parameter_list const& parameters) {
+    index_t count = 0;
+    for (parameter_view<T> const& parameter : parameters) {
+      count += (parameter.weight.size + elements_per_row - 1) / elements_per_row;
+    }
+    return count;
+  }
+  static std::vector<double> rates_of(options_type const& options,
+                                      parameter_list const& parameters) {
+    std::vector<double> rates;
+    for (auto const& parameter : parameters) rates.push_back(options.rates(parameter.layer));
+    return rates;
+  }
+
+  // Rows point into the state, and memory of a host may move with its owner.
+  void bind_moved() {
+    if constexpr (!device_backend<Backend>) {
+      copy_elements(backend_, bound_.cut_rows(options_), bound_.rows.view());
+    }
+  }
+
+  step_result run(double learning_rate, vector_view<double const> learning_rates) {
+    binding& b = bound_;
+    double greatest_rate = 0;
+    for (double const rate : b.rates) greatest_rate = rate > greatest_rate ? rate : greatest_rate;
+    b.gradients.square(backend_);
+    backend_.executor().run(1, detail::plan_step_body<Rule, scalar_type>{
+                                   .sums = b.gradients.sums(),
+                                   .nonfinite_counts = b.gradients.nonfinite_counts(),
+                                   .options = b.rule_options.view(),
+                                   .parameters = b.trained.view(),
+                                   .learning_rates = learning_rates,
+                                   .learning_rate = learning_rate,
+                                   .greatest_rate = greatest_rate,
+                                   .step_counts = b.state.step_counts(),
+                                   .coefficients = b.coefficients.view(),
+                                   .status = b.status.view()});
+    backend_.executor().run(b.rows.size(),
+                            detail::apply_step_body<Rule, T, scalar_type>{
+                                b.rows.view(), b.coefficients.view(), b.status.view()});
+    if constexpr (!device_backend<Backend>) return read_status();
+  }
 
   static index_t slot_count(options_type const& options) {
     return Rule::moment_count(options) + (row_type::has_master ? 1 : 0);
@@ -241,14 +334,16 @@ class optimizer {
   }
   parameter_list checked(parameter_list parameters) const {
     detail::check_parameters(Rule::name, parameters);
-    for (parameter_view<T> const& parameter : parameters) {
-      static_cast<void>(options_.rates(parameter.layer));  // throws for a layer no model has
+    for (parameter_view<T> const& p : parameters) {
+      static_cast<void>(options_.rates(p.layer));  // throws for a layer no model has
+      detail::check_reach(Rule::name, backend_, "weight", p.name, p.weight);
+      detail::check_reach(Rule::name, backend_, "gradient", p.name, p.gradient);
     }
     return parameters;
   }
 
   void check_parked(parked_parameter<scalar_type> const& parameter) const {
-    if (parameter.name.empty() || state_.find(parameter.name) >= 0) {
+    if (parameter.name.empty() || state().find(parameter.name) >= 0) {
       throw_config_error(Rule::name, "::park: the name is \"", parameter.name,
                          "\", expected one of a parameter that is not trained now");
     }
@@ -256,9 +351,9 @@ class optimizer {
       throw_config_error(Rule::name, "::park: the step count of ", parameter.name, " is ",
                          parameter.step_count, ", expected >= 0");
     }
-    if (static_cast<index_t>(parameter.slots.size()) != state_.slot_count()) {
+    if (static_cast<index_t>(parameter.slots.size()) != state().slot_count()) {
       throw_shape_error(Rule::name, "::park: ", parameter.slots.size(), " slots are given for ",
-                        parameter.name, ", expected ", state_.slot_count());
+                        parameter.name, ", expected ", state().slot_count());
     }
     for (std::vector<scalar_type> const& slot : parameter.slots) {
       if (slot.size() != parameter.slots[0].size()) {
@@ -273,39 +368,10 @@ class optimizer {
     }
   }
 
-  // Cuts parameters and state into rows; everything has been checked.
-  void bind() {
-    index_t const moment_count = Rule::moment_count(options_);
-    rows_.clear();
-    for (std::size_t p = 0; p < parameters_.size(); ++p) {
-      parameter_view<T> const& parameter = parameters_[p];
-      index_t const index = static_cast<index_t>(p);
-      auto const slot = [&](index_t s) { return state_.values(index, s).data; };
-      for (index_t first = 0; first < parameter.weight.size; first += elements_per_row) {
-        index_t const left = parameter.weight.size - first;
-        row_type row;
-        row.weights = parameter.weight.data + first;
-        row.gradients = parameter.gradient.data + first;
-        if (moment_count > 0) row.first = slot(0) + first;
-        if (moment_count > 1) row.second = slot(1) + first;
-        if constexpr (row_type::has_master) row.master = slot(moment_count) + first;
-        row.size = left < elements_per_row ? left : elements_per_row;
-        row.parameter = index;
-        rows_.push_back(row);
-      }
-    }
-    coefficients_.resize(parameters_.size());
-    norm_ = detail::gradient_norm_pass<T>(parameters_);
-  }
-
   Backend backend_;
   options_type options_;
-  parameter_list parameters_;
-  optimizer_state<Backend> state_;
+  binding bound_;
   std::vector<parked_parameter<scalar_type>> parked_;
-  std::vector<row_type> rows_;
-  std::vector<typename Rule::template coefficients<scalar_type>> coefficients_;
-  detail::gradient_norm_pass<T> norm_;
 };
 
 LAMINA_NAMESPACE_END

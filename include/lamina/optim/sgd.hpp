@@ -50,21 +50,30 @@ struct sgd_body {
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t index) const {
     update_row<T, S> const row = rows[index];
     sgd_coefficients<S> const step = coefficients[row.parameter];
-    if (row.first == nullptr) {
-      for (index_t i = lanes.lane(); i < row.size; i += lanes.count()) {
-        S const weight = row.weight(i);
-        S const gradient = row.gradient(i) * gradient_scale + step.weight_decay * weight;
-        row.set_weight(i, weight - step.learning_rate * gradient);
+    S const scale = gradient_scale;
+    auto const with_momentum = [&](update_row<T, S> const& r, index_t i) {
+      S const weight = r.weight(i);
+      S const gradient = r.gradient(i) * scale + step.weight_decay * weight;
+      S const momentum = step.keep_momentum * r.first[i] + step.take_gradient * gradient;
+      r.first[i] = momentum;
+      r.set_weight(i, weight - step.learning_rate * (step.move_by_gradient * gradient +
+                                                     step.move_by_momentum * momentum));
+    };
+    auto const plain = [&](update_row<T, S> const& r, index_t i) {
+      S const weight = r.weight(i);
+      S const gradient = r.gradient(i) * scale + step.weight_decay * weight;
+      r.set_weight(i, weight - step.learning_rate * gradient);
+    };
+    if constexpr (std::same_as<Lanes, single_lane>) {  // loops that become vector code
+      if (row.first == nullptr) {
+        for (index_t i = 0; i < row.size; ++i) plain(row, i);
+      } else {
+        for (index_t i = 0; i < row.size; ++i) with_momentum(row, i);
       }
+    } else if (row.first == nullptr) {
+      row.for_each(lanes, plain);
     } else {
-      for (index_t i = lanes.lane(); i < row.size; i += lanes.count()) {
-        S const weight = row.weight(i);
-        S const gradient = row.gradient(i) * gradient_scale + step.weight_decay * weight;
-        S const momentum = step.keep_momentum * row.first[i] + step.take_gradient * gradient;
-        row.first[i] = momentum;
-        row.set_weight(i, weight - step.learning_rate * (step.move_by_gradient * gradient +
-                                                         step.move_by_momentum * momentum));
-      }
+      row.for_each(lanes, with_momentum);
     }
   }
 };
@@ -95,8 +104,9 @@ struct sgd_rule {
   }
 
   template <real S>
-  static sgd_coefficients<S> prepare(sgd_options const& options, double learning_rate, index_t step,
-                                     bool decays) {
+  LAMINA_HOST_DEVICE static sgd_coefficients<S> prepare(sgd_options const& options,
+                                                        double learning_rate, index_t step,
+                                                        bool decays) {
     return {.learning_rate = static_cast<S>(learning_rate),
             .weight_decay = static_cast<S>(decays ? options.weight_decay : 0.0),
             .keep_momentum = static_cast<S>(step == 1 ? 0.0 : options.momentum),

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "lamina/backend/backend.hpp"
+#include "lamina/backend/backend_vector.hpp"
 #include "lamina/core/error.hpp"
 #include "lamina/core/parameter.hpp"
 
@@ -67,8 +67,9 @@ void check_parameters(std::string_view function, std::vector<parameter_view<T>> 
 /// of narrow weights), and the steps each parameter has seen. All slots lie in one matrix of the
 /// backend, [slots, elements].
 ///
-/// A checkpoint walks parameters and slots and writes name(), step_count() and values(); restore
-/// brings one parameter back by its name.
+/// A checkpoint walks the parameters and writes what parked() copies; restore brings one parameter
+/// back by its name. On a device, values() are in its memory, and whatever brings values or step
+/// counts to the host or takes them from there waits for the stream.
 template <tensor_backend Backend>
 class optimizer_state {
  public:
@@ -94,7 +95,16 @@ class optimizer_state {
   std::string_view name(index_t parameter) const { return at(parameter).name; }
   index_t element_count(index_t parameter) const { return at(parameter).size; }
   /// Steps this parameter has been trained for: its own count, since parameters may join later.
-  index_t step_count(index_t parameter) const { return at(parameter).step_count; }
+  index_t step_count(index_t parameter) const {
+    if constexpr (device_backend<Backend>) {
+      static_cast<void>(at(parameter));
+      return step_counts_.to_host(backend_)[static_cast<std::size_t>(parameter)];
+    } else {
+      return step_counts_.view()[parameter];
+    }
+  }
+  /// The same for all parameters, where bodies count.
+  vector_view<index_t> step_counts() noexcept { return step_counts_.view(); }
   /// One slot of one parameter [elements].
   vector_view<scalar_type const> values(index_t parameter, index_t slot) const {
     return Backend::view(storage_).row(slot).subview(at(parameter).offset, at(parameter).size);
@@ -144,7 +154,8 @@ class optimizer_state {
     for (index_t slot = 0; slot < slot_count_; ++slot) {
       copy(slots[static_cast<std::size_t>(slot)], values(parameter, slot));
     }
-    entries_[static_cast<std::size_t>(parameter)].step_count = step_count;
+    copy({&step_count, 1}, step_counts().subview(parameter, 1));
+    wait(backend_);
   }
 
   /// Takes over what `old` holds about the parameters of the same name; the others stay at zero.
@@ -157,7 +168,7 @@ class optimizer_state {
     for (index_t i = 0; i < size(); ++i) {
       index_t const before = old.find(at(i).name);
       if (before < 0) continue;
-      entries_[static_cast<std::size_t>(i)].step_count = old.at(before).step_count;
+      copy(old.step_counts_.view().subview(before, 1), step_counts().subview(i, 1));
       for (index_t slot = 0; slot < slot_count_; ++slot) {
         copy(old.values(before, slot), values(i, slot));
       }
@@ -175,26 +186,26 @@ class optimizer_state {
     for (auto const& p : parked) {
       index_t const now = find(p.name);
       if (now < 0) continue;
-      entries_[static_cast<std::size_t>(now)].step_count = p.step_count;
+      copy({&p.step_count, 1}, step_counts().subview(now, 1));
       for (index_t slot = 0; slot < slot_count_; ++slot) {
         copy(p.slots[static_cast<std::size_t>(slot)], values(now, slot));
       }
     }
+    wait(backend_);
   }
 
   /// A copy of what is remembered about one parameter.
   parked_parameter<scalar_type> parked(index_t parameter) const {
-    parked_parameter<scalar_type> copy{at(parameter).name, at(parameter).step_count, {}};
-    for (index_t slot = 0; slot < slot_count_; ++slot) {
-      vector_view<scalar_type const> const from = values(parameter, slot);
-      copy.slots.emplace_back(from.begin(), from.end());
+    auto const count = static_cast<std::size_t>(slot_count_);
+    auto const size = static_cast<std::size_t>(at(parameter).size);
+    parked_parameter<scalar_type> result{at(parameter).name, step_count(parameter),
+                                         std::vector(count, std::vector<scalar_type>(size))};
+    for (std::size_t slot = 0; slot < count; ++slot) {
+      copy(values(parameter, static_cast<index_t>(slot)),
+           vector_view<scalar_type>(result.slots[slot]));
     }
-    return copy;
-  }
-
-  /// Notes that every parameter has been stepped once more.
-  void count_step() noexcept {
-    for (entry& e : entries_) ++e.step_count;
+    wait(backend_);
+    return result;
   }
 
  private:
@@ -202,13 +213,14 @@ class optimizer_state {
     std::string name;  // a copy: the host's own may move with its tensors
     index_t size = 0;
     index_t offset = 0;
-    index_t step_count = 0;
   };
 
   optimizer_state(Backend const& backend, std::vector<entry> entries, index_t slot_count)
-      : entries_(std::move(entries)),
+      : backend_(backend),
+        entries_(std::move(entries)),
         slot_count_(slot_count),
-        storage_(backend.make_matrix(slot_count, slot_count == 0 ? 0 : padded_count(entries_))) {}
+        storage_(backend.make_matrix(slot_count, slot_count == 0 ? 0 : padded_count(entries_))),
+        step_counts_(backend, size()) {}
 
   template <storage_scalar T>
   static std::vector<entry> layout_of(std::vector<parameter_view<T>> const& parameters) {
@@ -229,17 +241,20 @@ class optimizer_state {
     if (old_size == e.size) return;
     throw_shape_error("rebind: ", e.name, " has ", e.size, " elements, its state has ", old_size);
   }
-  static void copy(vector_view<scalar_type const> from, vector_view<scalar_type> to) noexcept {
-    for (index_t i = 0; i < to.size; ++i) to[i] = from[i];
+  template <class T>
+  void copy(std::type_identity_t<vector_view<T const>> from, vector_view<T> to) const {
+    copy_elements(backend_, from, to);
   }
   entry const& at(index_t parameter) const {
     LAMINA_ASSERT(parameter >= 0 && parameter < size());
     return entries_[static_cast<std::size_t>(parameter)];
   }
 
+  Backend backend_;
   std::vector<entry> entries_;
   index_t slot_count_;
   typename Backend::matrix_type storage_;
+  backend_vector<Backend, index_t> step_counts_;
 };
 
 LAMINA_NAMESPACE_END

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "lamina/core/detail/bits.hpp"
+#include "lamina/core/lanes.hpp"
 #include "lamina/core/scalar.hpp"
 #include "lamina/core/view.hpp"
 
@@ -36,6 +37,27 @@ template <storage_scalar T, real S>
 LAMINA_HOST_DEVICE constexpr T stored(S value) noexcept {
   return static_cast<T>(static_cast<compute_t<T>>(value));
 }
+
+namespace detail {
+
+// `Count` elements that are read and written together, 16 bytes an access.
+template <class T, index_t Count>
+struct alignas(slot_bytes) element_run {
+  T values[Count];
+
+  LAMINA_HOST_DEVICE static element_run read(T const* from) noexcept {
+    return *reinterpret_cast<element_run const*>(from);
+  }
+  LAMINA_HOST_DEVICE void write(T* to) const noexcept {
+    *reinterpret_cast<element_run*>(to) = *this;
+  }
+  /// Whether memory starts where runs may; null has none to start.
+  LAMINA_HOST_DEVICE static bool fits(void const* p) noexcept {
+    return reinterpret_cast<std::uintptr_t>(p) % slot_bytes == 0;
+  }
+};
+
+}  // namespace detail
 
 /// `size` contiguous elements of one parameter, with what an update rule remembers about them.
 ///
@@ -71,6 +93,35 @@ struct update_row {
   }
   LAMINA_HOST_DEVICE constexpr S gradient(index_t i) const noexcept {
     return widened<S>(gradients[i]);
+  }
+
+  /// Calls update(row, i) for the elements of this lane, where element i of `row` is one of this
+  /// row's. Where all of a row starts at multiples of 16 bytes, as tensors that a device allocated
+  /// do, it passes through accesses of as many.
+  template <lane_group Lanes, class Update>
+  LAMINA_HOST_DEVICE void for_each(Lanes lanes, Update const& update) const {
+    constexpr index_t count = slot_bytes / static_cast<index_t>(sizeof(T));
+    using narrow = detail::element_run<T, count>;
+    using wide = detail::element_run<S, count>;
+    bool const aligned = narrow::fits(weights) && narrow::fits(gradients) && narrow::fits(first) &&
+                         narrow::fits(second) && narrow::fits(master);
+    index_t const in_runs = aligned ? size / count * count : 0;
+    for (index_t i = count * lanes.lane(); i < in_runs; i += count * lanes.count()) {
+      narrow own_weights = narrow::read(weights + i), own_gradients = narrow::read(gradients + i);
+      wide own_first{}, own_second{}, own_master{};
+      if (first != nullptr) own_first = wide::read(first + i);
+      if (second != nullptr) own_second = wide::read(second + i);
+      if constexpr (has_master) own_master = wide::read(master + i);
+      update_row const run{own_weights.values, own_gradients.values, own_first.values,
+                           own_second.values,  own_master.values,    count,
+                           parameter};
+      for (index_t k = 0; k < count; ++k) update(run, k);
+      own_weights.write(weights + i);
+      if (first != nullptr) own_first.write(first + i);
+      if (second != nullptr) own_second.write(second + i);
+      if constexpr (has_master) own_master.write(master + i);
+    }
+    for (index_t i = in_runs + lanes.lane(); i < size; i += lanes.count()) update(*this, i);
   }
 };
 
