@@ -12,7 +12,7 @@ declare -A needed=(
 )
 # Where these cannot be had, programs multiply by Eigen and tests of the libraries are skipped.
 declare -A optional=(
-  [build]="libdnnl-dev" [tests]="libopenblas-dev libdnnl-dev" [clang]="" [fuzz]=""
+  [build]="libdnnl-dev" [tests]="libopenblas-dev libdnnl-dev libtorch-dev" [clang]="" [fuzz]=""
 )
 
 missing_of() {
@@ -63,6 +63,6 @@ if ((${#missing[@]})) && ! install "${missing[@]}"; then
   echo "lamina: could not install ${missing[*]}" >&2
   exit 1
 fi
-if ((${#missing_extra[@]})) && ! install "${missing_extra[@]}"; then
-  echo "lamina: going on without ${missing_extra[*]}" >&2
-fi
+for package in "${missing_extra[@]}"; do
+  install "$package" || echo "lamina: going on without $package" >&2
+done
