@@ -2,6 +2,7 @@
 // What lamina sees of LibTorch: views of tensors, and a module whose parameters know their layers.
 #pragma once
 
+// [adopt]
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -153,3 +154,4 @@ class layered_module {
 };
 
 }  // namespace libtorch
+// [/adopt]
