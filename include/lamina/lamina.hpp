@@ -6,6 +6,7 @@
 #include "lamina/backend/backend_vector.hpp"
 #include "lamina/backend/device_vector.hpp"
 #include "lamina/backend/gemm.hpp"
+#include "lamina/backend/host_copy.hpp"
 #include "lamina/config.hpp"
 #include "lamina/core/error.hpp"
 #include "lamina/core/lanes.hpp"

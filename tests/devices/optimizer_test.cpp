@@ -82,7 +82,7 @@ using single = simulated_device<float>;
       std::pair<make_adamw, simulated_device<float, 7>>,                                           \
       std::pair<make_adamw, simulated_device<float, 33>>,                                          \
       std::pair<make_momentum, simulated_device<float>>,                                           \
-      std::pair<make_momentum, simulated_device<double, 33>>,                                      \
+      std::pair<make_momentum, simulated_device<double, 7>>,                                       \
       std::pair<make_sgd, simulated_device<float, 7>>
 
 TEST_CASE_TEMPLATE("optimizer on a device: the bits of the host, tensors of any size", Run,

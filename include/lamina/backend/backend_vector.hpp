@@ -3,6 +3,8 @@
 // hosts, where both are plain, and for devices, where both happen in the order of a stream.
 #pragma once
 
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -34,6 +36,20 @@ void copy_elements(Backend const& backend, std::type_identity_t<vector_view<T co
     for (index_t i = 0; i < to.size; ++i) to[i] = from[i];
   }
 }
+
+namespace detail {
+
+// check_reachable of a parameter's weight or gradient, where there is a device.
+template <tensor_backend Backend, class T>
+void check_reach(std::string_view function, Backend const& backend, std::string_view what,
+                 std::string_view parameter, vector_view<T> values) {
+  if constexpr (device_backend<Backend>) {
+    check_reachable(backend, std::string(function).c_str(),
+                    join("the ", what, " of ", parameter).c_str(), values);
+  }
+}
+
+}  // namespace detail
 
 /// Owns `size` elements where bodies of the backend can use them; zero at first. Movable.
 template <tensor_backend Backend, class T>

@@ -66,6 +66,74 @@ class in_file {
   scratch_file file_;
 };
 
+/// Rows in a device's memory, as T: for models whose residual stream lies there. The cache then
+/// converts and gathers on the device, and nothing waits.
+template <device_backend Backend, storage_scalar T>
+class in_device_memory {
+ public:
+  using element_type = T;
+
+  explicit in_device_memory(Backend const& backend) : backend_(backend), elements_(backend, 0) {}
+
+  /// Throws what the backend does if the device has no room.
+  void resize(index_t count) {
+    if (count <= elements_.size()) return;
+    device_vector<Backend, T> larger(backend_, count);
+    copy_elements(backend_, elements_.view(), larger.view().subview(0, elements_.size()));
+    elements_ = std::move(larger);
+  }
+  T* data() noexcept { return elements_.view().data; }
+  Backend const& backend() const noexcept { return backend_; }
+
+ private:
+  Backend backend_;
+  device_vector<Backend, T> elements_;
+};
+template <device_backend Backend>
+in_device_memory(Backend const&) -> in_device_memory<Backend, typename Backend::scalar_type>;
+
+/// Storage of which the host can touch nothing; backend() can.
+template <class S>
+concept device_prefix_storage = prefix_storage<S> && requires(S const& storage) {
+  requires device_backend<std::remove_cvref_t<decltype(storage.backend())>>;
+};
+
+namespace detail {
+
+// Room for rows of T where the storage is.
+template <storage_scalar T, prefix_storage Storage>
+auto storage_beside(Storage const& storage) {
+  if constexpr (device_prefix_storage<Storage>) {
+    return in_device_memory<std::remove_cvref_t<decltype(storage.backend())>, T>(storage.backend());
+  } else {
+    return in_memory<T>();
+  }
+}
+
+template <storage_scalar To, storage_scalar From>
+LAMINA_HOST_DEVICE constexpr To converted(From value) noexcept {
+  if constexpr (std::same_as<To, From>) {
+    return value;
+  } else {
+    return stored<To>(static_cast<compute_t<From>>(value));
+  }
+}
+
+template <storage_scalar To, storage_scalar From>
+struct convert_body {
+  matrix_view<From const> from;
+  matrix_view<To> to;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    for (index_t c = lanes.lane(); c < to.cols; c += lanes.count()) {
+      to(row, c) = converted<To>(from(row, c));
+    }
+  }
+};
+
+}  // namespace detail
+
 template <prefix_model Model, prefix_storage Storage, class Guard>
 class prefix_cache;
 
@@ -160,9 +228,11 @@ class cached_prefix {
 ///   auto const prefix = cache.fill(model, tokens);           // once per rollout batch
 ///   auto const logits = prefix.forward(model, tokens, plan); // as often as wanted
 ///
-/// Storage  in_memory<T> (T the model's own scalar by default), in_file<T>, or a host's own
+/// Storage  in_memory<T> (T the model's own scalar by default), in_file<T>, a host's own, or, for a
+///          model on a device, in_device_memory(backend)
 /// Guard    what notices that weights below the layer have changed: fingerprint_guard reads them
-///          all at every use, at the speed of memory; version_guard asks a model that counts
+///          all at every use, at the speed of memory; version_guard asks a model that counts.
+///          On a device, version_guard costs nothing and device_fingerprint_guard(backend) waits
 ///
 /// Memory: row count x width elements, and as many of the model's scalar for the largest part that
 /// was ever used, if parts are gathered or stored in another type. It is reused by every fill.
@@ -173,6 +243,10 @@ class prefix_cache {
   using prefix_type = cached_prefix<Model, Storage, Guard>;
   using batch_type = typename model_traits<Model>::batch_type;
   using scalar_type = model_stream_t<Model>;
+
+  static_assert(!device_prefix_storage<Storage> || !std::same_as<Guard, fingerprint_guard>,
+                "lamina: fingerprint_guard reads weights on the host; a model on a device needs "
+                "weight_version(layer), or a device_fingerprint_guard(backend), which waits");
 
   /// A cache for what `plan` leaves frozen. It serves every plan that trains nothing below.
   /// Throws config_error if the plan is for another layer count, or trains the embeddings: then
@@ -216,14 +290,15 @@ class prefix_cache {
       throw_shape_error("prefix_cache::append: the stream has ", stream.cols,
                         " columns, the rows before have ", width_);
     }
+    if constexpr (device_prefix_storage<Storage>) {
+      detail::check_reachable(storage_.backend(), "prefix_cache::append", "the model's stream",
+                              stream);
+    }
     storage_.resize((row_count_ + stream.rows) * stream.cols);
     width_ = stream.cols;
     weights_ = weights;
-    for (index_t row = 0; row < stream.rows; ++row) {
-      element* const to = storage_.data() + (row_count_ + row) * width_;
-      scalar_type const* const from = stream.row(row).data;
-      for (index_t c = 0; c < width_; ++c) to[c] = converted<element>(from[c]);
-    }
+    convert(stream,
+            matrix_view<element>(storage_.data() + row_count_ * width_, stream.rows, width_));
     row_range const added{row_count_, stream.rows};
     row_count_ += stream.rows;
     return {*this, fill_, added};
@@ -247,12 +322,13 @@ class prefix_cache {
                        " have changed since the cache was filled: fill it again");
   }
 
-  template <class To, class From>
-  static To converted(From value) noexcept {
-    if constexpr (std::same_as<To, From>) {
-      return value;
+  template <class From, class To>
+  void convert(matrix_view<From const> from, matrix_view<To> to) {
+    detail::convert_body<To, From> const body{from, to};
+    if constexpr (device_prefix_storage<Storage>) {
+      storage_.backend().executor().run(to.rows, body);
     } else {
-      return stored<To>(static_cast<compute_t<From>>(value));
+      host_rows<>{}.run(to.rows, body);
     }
   }
 
@@ -265,14 +341,10 @@ class prefix_cache {
       if (prefix.ranges_.empty()) return stored_rows(prefix.rows_);
     }
     index_t const count = prefix.row_count();
-    auto const size = static_cast<std::size_t>(count * width_);
-    if (size > gathered_.size()) gathered_.resize(size);
+    gathered_.resize(count * width_);
     scalar_type* to = gathered_.data();
     auto const gather = [&](row_range range) {
-      matrix_view<element const> const from = stored_rows(range);
-      for (index_t i = 0; i < range.count * width_; ++i) {
-        to[i] = converted<scalar_type>(from.data[i]);
-      }
+      convert(stored_rows(range), matrix_view<scalar_type>(to, range.count, width_));
       to += range.count * width_;
     };
     if (prefix.ranges_.empty()) gather(prefix.rows_);
@@ -293,7 +365,8 @@ class prefix_cache {
   index_t width_ = 0;
   std::uint64_t fill_ = 0;
   std::uint64_t weights_ = 0;  // what the guard said when the cache was filled
-  std::vector<scalar_type> gathered_;
+  decltype(detail::storage_beside<scalar_type>(std::declval<Storage const&>())) gathered_ =
+      detail::storage_beside<scalar_type>(storage_);
 };
 
 template <prefix_model Model>

@@ -4,8 +4,6 @@
 #pragma once
 
 #include <cmath>
-#include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -115,16 +113,6 @@ struct fold_norm_body {
     if (lanes.lane() == 0) result[row] = norm;
   }
 };
-
-// Memory that a device cannot use would be found out by a crash only, and much later.
-template <tensor_backend Backend, class T>
-void check_reach(std::string_view function, Backend const& backend, std::string_view what,
-                 std::string_view parameter, vector_view<T> values) {
-  if constexpr (device_backend<Backend>) {
-    check_reachable(backend, std::string(function).c_str(),
-                    join("the ", what, " of ", parameter).c_str(), values);
-  }
-}
 
 // The gradients of a list of parameters cut into rows, with room for one partial result a row.
 template <tensor_backend Backend, storage_scalar T>

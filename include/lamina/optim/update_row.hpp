@@ -18,12 +18,20 @@ LAMINA_NAMESPACE_BEGIN
 /// large tensor occupies every thread. A row never spans two parameters.
 inline constexpr index_t elements_per_row = 4096;
 
+namespace detail {
+// The bits of a value as a number.
+template <storage_scalar T>
+LAMINA_HOST_DEVICE constexpr auto bits_of(T value) noexcept {
+  using word = std::conditional_t<sizeof(T) == 8, std::uint64_t,
+                                  std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
+  return bit_cast<word>(value);
+}
+}  // namespace detail
+
 /// Whether two values have the same bits: tells 0 from -0, and finds a NaN equal to itself.
 template <storage_scalar T>
 LAMINA_HOST_DEVICE constexpr bool same_bits(T a, T b) noexcept {
-  using word = std::conditional_t<sizeof(T) == 8, std::uint64_t,
-                                  std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
-  return detail::bit_cast<word>(a) == detail::bit_cast<word>(b);
+  return detail::bits_of(a) == detail::bits_of(b);
 }
 
 /// A stored value in the precision S.
