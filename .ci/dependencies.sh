@@ -12,7 +12,9 @@ declare -A needed=(
 )
 # Where these cannot be had, programs multiply by Eigen and tests of the libraries are skipped.
 declare -A optional=(
-  [build]="libdnnl-dev" [tests]="libopenblas-dev libdnnl-dev libtorch-dev" [clang]="" [fuzz]=""
+  [build]="libdnnl-dev libxtensor-dev"
+  [tests]="libopenblas-dev libdnnl-dev libtorch-dev libxtensor-dev libdlpack-dev"
+  [clang]="" [fuzz]=""
 )
 
 missing_of() {

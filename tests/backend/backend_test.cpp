@@ -5,17 +5,24 @@
 
 #include <vector>
 
-#include "tests/support/backends.hpp"
+#include "tests/support/typed_backends.hpp"
 
 using namespace lamina;
 
 namespace {
 
-// A backend with a stream, as a device backend has.
+// A backend with a stream and memory of its own, as a device backend has.
 struct streaming_backend : testing::minimal_backend<float> {
+  struct bytes {
+    void* data() const { return nullptr; }
+  };
   int stream() const { return 7; }
   void synchronize() const {}
+  bytes make_bytes(std::size_t) const { return {}; }
+  void copy(void*, void const*, std::size_t) const {}
+  bool reaches(void const*) const { return true; }
 };
+static_assert(check_device_backend<streaming_backend>());
 
 template <tensor_backend B>
 int kind(B const&) {

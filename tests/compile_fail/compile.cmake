@@ -7,7 +7,8 @@ if(NOT expected MATCHES "^// expect: (.+)$")
 endif()
 set(expected "${CMAKE_MATCH_1}")
 
-set(command ${compiler} -std=c++20 -fsyntax-only -I${include} ${source})
+set(command ${compiler} -std=c++20 -fsyntax-only -I${include} -isystem ${eigen_include}
+    ${source})
 set(ENV{LC_ALL} C)
 if(form STREQUAL "fixed")
   list(APPEND command -Wall -Wextra -Wpedantic -Werror -DLAMINA_FIXED)

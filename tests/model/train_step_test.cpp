@@ -11,7 +11,7 @@
 #include "lamina/optim/adamw.hpp"
 #include "lamina/optim/audit.hpp"
 #include "lamina/policy/presets.hpp"
-#include "tests/support/backends.hpp"
+#include "tests/support/typed_backends.hpp"
 #include "tests/support/minimal_model.hpp"
 #include "tests/support/random_batch.hpp"
 

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "tests/optim/tensors.hpp"
-#include "tests/support/backends.hpp"
+#include "tests/support/typed_backends.hpp"
 
 using namespace lamina;
 using namespace lamina::testing;

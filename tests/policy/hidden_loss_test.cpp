@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "lamina/policy/contrastive.hpp"
-#include "tests/support/backends.hpp"
+#include "tests/support/typed_backends.hpp"
 #include "tests/support/random_batch.hpp"
 
 namespace {

@@ -9,7 +9,7 @@
 
 #include "lamina/policy/presets.hpp"
 #include "lamina/policy/score_surrogate.hpp"
-#include "tests/support/backends.hpp"
+#include "tests/support/typed_backends.hpp"
 #include "tests/support/random_batch.hpp"
 #include "tests/support/reference_file.hpp"
 

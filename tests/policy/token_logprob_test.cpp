@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "lamina/core/random.hpp"
-#include "tests/support/backends.hpp"
+#include "tests/support/typed_backends.hpp"
 #include "tests/support/reference.hpp"
 #include "tests/support/reference_file.hpp"
 

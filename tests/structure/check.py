@@ -36,6 +36,7 @@ FOREIGN = {
     "cblas": "include/lamina/backend/gemm_cblas.hpp",
     "nlohmann/": "include/lamina/io/json.hpp",
     "oneapi/": "include/lamina/backend/gemm_onednn.hpp",
+    "xtensor/": "include/lamina/backend/xtensor.hpp",
 }
 UNTESTED_HEADERS = {"config.hpp", "fwd.hpp", "lamina.hpp"}
 TOP_LEVEL = {

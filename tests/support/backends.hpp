@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The backends every typed test runs over, and the tolerance of each scalar.
+// The backends tests are made with, and the tolerance of each scalar.
 #pragma once
 
 #include <memory>
@@ -62,8 +62,3 @@ template <class T>
 inline constexpr double tolerance = sizeof(T) == 4 ? 2e-6 : 1e-9;
 
 }  // namespace lamina::testing
-
-// For TEST_CASE_TEMPLATE.
-#define LAMINA_TEST_BACKENDS                                                         \
-  lamina::testing::minimal_backend<float>, lamina::testing::minimal_backend<double>, \
-      lamina::eigen_backend<float>, lamina::eigen_backend<double>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // The Eigen backend: row-major Eigen matrices, rows and panels of products through a parallel_for
-// hook, a chosen GEMM.
+// hook, a chosen GEMM; and what Eigen holds as views.
 #pragma once
 
 #include <Eigen/Core>
 
 #include "lamina/backend/backend.hpp"
+#include "lamina/backend/foreign.hpp"
 #include "lamina/backend/gemm.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -72,6 +73,30 @@ struct eigen_backend {
   void gemm(transpose ta, transpose tb, T alpha, matrix_view<T const> a, matrix_view<T const> b,
             T beta, matrix_view<T> c) const {
     gemm_in_panels(parallel, product, make_gemm_arguments<T>(ta, tb, alpha, a, b, beta, c));
+  }
+};
+
+/// Row-major matrices, arrays, maps, references and blocks of Eigen, and its vectors: a column
+/// vector is a matrix [size, 1].
+template <class X>
+requires std::derived_from<X, Eigen::EigenBase<X>>
+struct tensor_traits<X> {
+  static_assert((static_cast<int>(X::Flags) & static_cast<int>(Eigen::DirectAccessBit)) != 0,
+                "lamina: an Eigen expression has no memory; evaluate it into a matrix first");
+  static constexpr bool is_column = static_cast<int>(X::ColsAtCompileTime) == 1;
+  static_assert(static_cast<bool>(X::IsRowMajor) || is_column,
+                "lamina: this Eigen matrix is column-major, its rows are not contiguous; declare "
+                "it with Eigen::RowMajor");
+  static constexpr int inner = static_cast<int>(X::InnerStrideAtCompileTime);
+  static_assert(inner == 1 || inner == Eigen::Dynamic || is_column,
+                "lamina: this Eigen matrix has an inner stride, its rows are not contiguous; copy "
+                "it into a matrix first");
+
+  static auto* data(auto& x) { return x.data(); }
+  static index_t rank(X const&) { return 2; }
+  static index_t extent(X const& x, index_t axis) { return axis == 0 ? x.rows() : x.cols(); }
+  static index_t stride(X const& x, index_t axis) {
+    return (axis == 0) == static_cast<bool>(X::IsRowMajor) ? x.outerStride() : x.innerStride();
   }
 };
 

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The list of backends that every typed test runs over. It includes all of them, which costs
+// compile time; a test that needs one by name includes backends.hpp.
+#pragma once
+
+#if defined(LAMINA_TEST_XTENSOR)
+#include "lamina/backend/xtensor.hpp"
+#endif
+#include "tests/support/backends.hpp"
+
+#define LAMINA_TEST_BACKENDS_EVERYWHERE                                              \
+  lamina::testing::minimal_backend<float>, lamina::testing::minimal_backend<double>, \
+      lamina::eigen_backend<float>, lamina::eigen_backend<double>
+
+// For TEST_CASE_TEMPLATE.
+#if defined(LAMINA_TEST_XTENSOR)
+#define LAMINA_TEST_BACKENDS \
+  LAMINA_TEST_BACKENDS_EVERYWHERE, lamina::xtensor_backend<float>, lamina::xtensor_backend<double>
+#else
+#define LAMINA_TEST_BACKENDS LAMINA_TEST_BACKENDS_EVERYWHERE
+#endif
