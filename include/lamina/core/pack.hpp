@@ -100,16 +100,18 @@ struct native {
   using value = T;
   using mask = integer;
 
-  static value broadcast(T x) { return x; }
-  static mask less(value a, value b) { return a < b ? integer(-1) : integer(0); }
-  static mask equal(value a, value b) { return a == b ? integer(-1) : integer(0); }
-  static value choose(mask m, value a, value b) { return m != 0 ? a : b; }
-  static mask finite(value a) { return is_finite(a) ? integer(-1) : integer(0); }
-  static bool all(mask m) { return m != 0; }
-  static value nearest(value x) {
+  LAMINA_HOST_DEVICE static value broadcast(T x) { return x; }
+  LAMINA_HOST_DEVICE static mask less(value a, value b) { return a < b ? integer(-1) : integer(0); }
+  LAMINA_HOST_DEVICE static mask equal(value a, value b) {
+    return a == b ? integer(-1) : integer(0);
+  }
+  LAMINA_HOST_DEVICE static value choose(mask m, value a, value b) { return m != 0 ? a : b; }
+  LAMINA_HOST_DEVICE static mask finite(value a) { return is_finite(a) ? integer(-1) : integer(0); }
+  LAMINA_HOST_DEVICE static bool all(mask m) { return m != 0; }
+  LAMINA_HOST_DEVICE static value nearest(value x) {
     return static_cast<T>(static_cast<std::int32_t>(x + (x < 0 ? T(-0.5) : T(0.5))));
   }
-  static value power_of_two(value n) {
+  LAMINA_HOST_DEVICE static value power_of_two(value n) {
     if constexpr (sizeof(T) == 4) {
       return bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
     } else {
@@ -117,7 +119,7 @@ struct native {
     }
   }
   template <class Other>
-  static value load(Other const* from) {
+  LAMINA_HOST_DEVICE static value load(Other const* from) {
     return static_cast<T>(*from);
   }
   template <class Other>
@@ -134,9 +136,13 @@ template <real T>
 struct pack_mask {
   typename detail::native<T>::mask value;
 
-  LAMINA_INLINE friend pack_mask operator&(pack_mask a, pack_mask b) { return {a.value & b.value}; }
-  LAMINA_INLINE friend pack_mask operator|(pack_mask a, pack_mask b) { return {a.value | b.value}; }
-  LAMINA_INLINE friend pack_mask operator!(pack_mask a) { return {~a.value}; }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack_mask operator&(pack_mask a, pack_mask b) {
+    return {a.value & b.value};
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack_mask operator|(pack_mask a, pack_mask b) {
+    return {a.value | b.value};
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack_mask operator!(pack_mask a) { return {~a.value}; }
 };
 
 /// A mask known at compile time: every lane is set. Formulas written over a mask cost nothing for
@@ -156,17 +162,17 @@ template <class V>
 struct lane_count {
   index_t value = 0;
 
-  LAMINA_INLINE void add(bool flag) { value += flag ? 1 : 0; }
-  LAMINA_INLINE void add(every_lane) { ++value; }
-  LAMINA_INLINE index_t total() const { return value; }
+  LAMINA_HOST_DEVICE LAMINA_INLINE void add(bool flag) { value += flag ? 1 : 0; }
+  LAMINA_HOST_DEVICE LAMINA_INLINE void add(every_lane) { ++value; }
+  LAMINA_HOST_DEVICE LAMINA_INLINE index_t total() const { return value; }
 };
 template <real T>
 struct lane_count<pack<T>> {
   typename detail::native<T>::mask value{};
 
-  LAMINA_INLINE void add(pack_mask<T> flags) { value = value - flags.value; }
-  LAMINA_INLINE void add(every_lane) { value = value + 1; }
-  LAMINA_INLINE index_t total() const {
+  LAMINA_HOST_DEVICE LAMINA_INLINE void add(pack_mask<T> flags) { value = value - flags.value; }
+  LAMINA_HOST_DEVICE LAMINA_INLINE void add(every_lane) { value = value + 1; }
+  LAMINA_HOST_DEVICE LAMINA_INLINE index_t total() const {
     typename detail::native<T>::integer lane[detail::native<T>::width];
     std::memcpy(lane, &value, sizeof lane);
     index_t sum = 0;
@@ -183,31 +189,41 @@ struct pack {
   typename native::value value;
 
   pack() = default;
-  LAMINA_INLINE explicit pack(typename native::value from) requires(native::width > 1)
+  LAMINA_HOST_DEVICE LAMINA_INLINE explicit pack(typename native::value from) requires(
+      native::width > 1)
       : value(from) {}
   /// All lanes equal.
-  LAMINA_INLINE explicit pack(double x) : value(native::broadcast(static_cast<T>(x))) {}
+  LAMINA_HOST_DEVICE LAMINA_INLINE explicit pack(double x)
+      : value(native::broadcast(static_cast<T>(x))) {}
 
   /// `lanes` consecutive numbers, converted where their type differs.
   template <class Other>
-  LAMINA_INLINE static pack load(Other const* from) {
+  LAMINA_HOST_DEVICE LAMINA_INLINE static pack load(Other const* from) {
     return pack(native::load(from));
   }
   template <class Other>
-  LAMINA_INLINE void store(Other* to) const {
+  LAMINA_HOST_DEVICE LAMINA_INLINE void store(Other* to) const {
     native::store(to, value);
   }
 
-  LAMINA_INLINE friend pack operator+(pack a, pack b) { return pack(a.value + b.value); }
-  LAMINA_INLINE friend pack operator-(pack a, pack b) { return pack(a.value - b.value); }
-  LAMINA_INLINE friend pack operator*(pack a, pack b) { return pack(a.value * b.value); }
-  LAMINA_INLINE friend pack operator/(pack a, pack b) { return pack(a.value / b.value); }
-  LAMINA_INLINE friend pack operator-(pack a) { return pack(-a.value); }
-  LAMINA_INLINE friend pack_mask<T> operator<(pack a, pack b) {
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack operator+(pack a, pack b) {
+    return pack(a.value + b.value);
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack operator-(pack a, pack b) {
+    return pack(a.value - b.value);
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack operator*(pack a, pack b) {
+    return pack(a.value * b.value);
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack operator/(pack a, pack b) {
+    return pack(a.value / b.value);
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack operator-(pack a) { return pack(-a.value); }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack_mask<T> operator<(pack a, pack b) {
     return {native::less(a.value, b.value)};
   }
-  LAMINA_INLINE friend pack_mask<T> operator>(pack a, pack b) { return b < a; }
-  LAMINA_INLINE friend pack_mask<T> operator==(pack a, pack b) {
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack_mask<T> operator>(pack a, pack b) { return b < a; }
+  LAMINA_HOST_DEVICE LAMINA_INLINE friend pack_mask<T> operator==(pack a, pack b) {
     return {native::equal(a.value, b.value)};
   }
 };
@@ -238,7 +254,7 @@ LAMINA_HOST_DEVICE LAMINA_INLINE double select(bool mask, double a, double b) {
   return mask ? a : b;
 }
 template <real T>
-LAMINA_INLINE pack<T> select(pack_mask<T> mask, pack<T> a, pack<T> b) {
+LAMINA_HOST_DEVICE LAMINA_INLINE pack<T> select(pack_mask<T> mask, pack<T> a, pack<T> b) {
   return pack<T>(detail::native<T>::choose(mask.value, a.value, b.value));
 }
 
@@ -250,13 +266,13 @@ LAMINA_HOST_DEVICE LAMINA_INLINE V select(every_lane, V a, V /*b*/) {
 /// Whether every lane is set.
 LAMINA_HOST_DEVICE LAMINA_INLINE bool all(bool mask) { return mask; }
 template <real T>
-LAMINA_INLINE bool all(pack_mask<T> mask) {
+LAMINA_HOST_DEVICE LAMINA_INLINE bool all(pack_mask<T> mask) {
   return detail::native<T>::all(mask.value);
 }
 
 /// Lanes that are neither infinite nor NaN, by their bits.
 template <real T>
-LAMINA_INLINE pack_mask<T> is_finite(pack<T> x) {
+LAMINA_HOST_DEVICE LAMINA_INLINE pack_mask<T> is_finite(pack<T> x) {
   return {detail::native<T>::finite(x.value)};
 }
 
@@ -267,7 +283,7 @@ LAMINA_HOST_DEVICE LAMINA_INLINE T nearest(T x) {
   return static_cast<T>(static_cast<std::int32_t>(x + (x < 0 ? T(-0.5) : T(0.5))));
 }
 template <real T>
-LAMINA_INLINE pack<T> nearest(pack<T> x) {
+LAMINA_HOST_DEVICE LAMINA_INLINE pack<T> nearest(pack<T> x) {
   return pack<T>(native<T>::nearest(x.value));
 }
 LAMINA_HOST_DEVICE LAMINA_INLINE float power_of_two(float n) {
@@ -277,7 +293,7 @@ LAMINA_HOST_DEVICE LAMINA_INLINE double power_of_two(double n) {
   return bit_cast<double>((static_cast<std::int64_t>(n) + 1023) << 52);
 }
 template <real T>
-LAMINA_INLINE pack<T> power_of_two(pack<T> n) {
+LAMINA_HOST_DEVICE LAMINA_INLINE pack<T> power_of_two(pack<T> n) {
   return pack<T>(native<T>::power_of_two(n.value));
 }
 

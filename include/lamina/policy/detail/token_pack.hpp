@@ -42,7 +42,7 @@ struct token_reader {
     }
   }
   template <class U>
-  LAMINA_INLINE void store(U* to, V const& x) const {
+  LAMINA_HOST_DEVICE LAMINA_INLINE void store(U* to, V const& x) const {
     if constexpr (!packed) {
       *to = static_cast<U>(x);
     } else if (count == lanes) {
@@ -209,7 +209,7 @@ LAMINA_HOST_DEVICE LAMINA_INLINE weighted_tokens<V, Mask> weigh(gathered_tokens<
 
 // Sum over lanes, in double.
 template <class V>
-LAMINA_INLINE double total_of(V const& x) {
+LAMINA_HOST_DEVICE LAMINA_INLINE double total_of(V const& x) {
   if constexpr (std::same_as<V, scalar_of_t<V>>) {
     return static_cast<double>(x);
   } else {
@@ -224,7 +224,7 @@ LAMINA_INLINE double total_of(V const& x) {
   }
 }
 template <class V>
-LAMINA_INLINE double least_of(V const& x) {
+LAMINA_HOST_DEVICE LAMINA_INLINE double least_of(V const& x) {
   if constexpr (std::same_as<V, scalar_of_t<V>>) {
     return static_cast<double>(x);
   } else {
@@ -242,6 +242,13 @@ struct sequence_totals {
   double policy = 0, kl_estimate = 0, entropy = 0, kept_entropy = 0, slope = 0;
   double ratio = 0, correction = 0, effective = 0, effective_square = 0;
   index_t usable = 0, low = 0, high = 0, bounded = 0, kept = 0;
+
+  template <class F>
+  LAMINA_HOST_DEVICE LAMINA_INLINE void for_each(F const& f) {
+    f(policy), f(kl_estimate), f(entropy), f(kept_entropy), f(slope);
+    f(ratio), f(correction), f(effective), f(effective_square);
+    f(usable), f(low), f(high), f(bounded), f(kept);
+  }
 };
 template <class V, class Estimator>
 struct token_sums {
@@ -250,8 +257,9 @@ struct token_sums {
   lane_count<V> usable{}, low{}, high{}, bounded{}, kept{};
 
   template <class Mask>
-  LAMINA_INLINE void add(gathered_tokens<V, Mask> const& g, Mask usable_tokens,
-                         token_loss<V> const& loss, bool has_kl, bool has_entropies) {
+  LAMINA_HOST_DEVICE LAMINA_INLINE void add(gathered_tokens<V, Mask> const& g, Mask usable_tokens,
+                                            token_loss<V> const& loss, bool has_kl,
+                                            bool has_entropies) {
     V const zero = V(0);
     policy = policy + select(usable_tokens, loss.policy, zero);
     V const r = select(usable_tokens, loss.ratio, zero);
@@ -281,7 +289,8 @@ struct token_sums {
     if constexpr (has_filter<Estimator>()) kept.add(usable_tokens & loss.kept);
   }
 
-  LAMINA_INLINE void flush(sequence_totals& totals, bool has_kl, bool has_entropies) const {
+  LAMINA_HOST_DEVICE LAMINA_INLINE void flush(sequence_totals& totals, bool has_kl,
+                                              bool has_entropies) const {
     totals.policy += total_of(policy);
     totals.ratio += total_of(ratio);
     totals.effective_square += total_of(effective_square);
@@ -303,6 +312,12 @@ struct token_sums {
   }
 };
 
+// Least and most of a number over some tokens.
+struct value_range {
+  double least = 1e30;
+  double most = -1e30;
+};
+
 // Range of a number over the usable tokens.
 template <class V>
 struct token_range {
@@ -310,10 +325,13 @@ struct token_range {
   V most = V(-1e30);
 
   template <class Mask>
-  LAMINA_INLINE void add(Mask usable, V const& x) {
+  LAMINA_HOST_DEVICE LAMINA_INLINE void add(Mask usable, V const& x) {
     V const low = select(usable, x, least), high = select(usable, x, most);
     least = select(low < least, low, least);
     most = select(most < high, high, most);
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE value_range total() const {
+    return {least_of(least), -least_of(-most)};
   }
 };
 
