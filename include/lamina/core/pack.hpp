@@ -123,7 +123,7 @@ struct native {
     return static_cast<T>(*from);
   }
   template <class Other>
-  static void store(Other* to, value x) {
+  LAMINA_HOST_DEVICE static void store(Other* to, value x) {
     *to = static_cast<Other>(x);
   }
 };

@@ -130,15 +130,23 @@ namespace detail {
 
 // The factor for the centred rewards of a group that has a spread or is taken for lone.
 template <group_scale Scale>
-double scale_factor(Scale const& scale, spread const& group, spread const& batch) {
+LAMINA_HOST_DEVICE double scale_factor(Scale const& scale, spread const& group,
+                                       spread const& batch) {
   spread const& of = Scale::of_batch ? batch : group;
   return scale.scale(of.flat ? 1.0 : of.deviation);
 }
 
 // Whether the only scored rollout of a group keeps its reward.
-inline bool keeps_reward(lone_rollout lone, spread const& group) {
+LAMINA_HOST_DEVICE inline bool keeps_reward(lone_rollout lone, spread const& group) {
   return group.scored == 1 && lone == lone_rollout::raw_reward;
 }
+
+// Advantages of a group that are (reward - shift) * factor.
+struct shifted_scale {
+  double shift = 0;
+  double factor = 0;
+  LAMINA_HOST_DEVICE double operator()(double reward) const { return (reward - shift) * factor; }
+};
 
 }  // namespace detail
 
@@ -167,14 +175,18 @@ struct group_relative {
     auto const reward = detail::rewards_of(batch);
     return detail::for_each_group(
         batch.groups, reward, [&](auto members, auto const& group, auto const& all) {
-          bool const raw = detail::keeps_reward(lone, group);
-          double const mean = raw ? 0.0 : group.mean;
-          double const factor = detail::scale_factor(scale, group, all);
+          detail::shifted_scale const advantage = of_group(group, all);
           for (index_t i : members) {
-            bool const scored = !is_nan(reward(i));
-            advantages[i] = scored ? static_cast<T>((reward(i) - mean) * factor) : T(0);
+            advantages[i] = is_nan(reward(i)) ? T(0) : static_cast<T>(advantage(reward(i)));
           }
         });
+  }
+
+  /// What the spreads of a group and of the batch make of its rewards.
+  LAMINA_HOST_DEVICE detail::shifted_scale of_group(detail::spread const& group,
+                                                    detail::spread const& batch) const {
+    return {detail::keeps_reward(lone, group) ? 0.0 : group.mean,
+            detail::scale_factor(scale, group, batch)};
   }
 };
 

@@ -37,17 +37,28 @@ struct leave_one_out {
     double sum = 0;  // the advantages of a group add up to 0, unless it is one that was kept
     advantage_statistics const statistics = detail::for_each_group(
         batch.groups, reward, [&](auto members, auto const& group, auto const& /*all*/) {
-          double const n = static_cast<double>(group.scored);
           bool const kept = detail::keeps_reward(lone, group);
+          detail::shifted_scale const advantage = of_group(group);
           for (index_t i : members) {
-            if (is_nan(reward(i)) || (n < 2 && !kept)) continue;
-            values[static_cast<std::size_t>(i)] =
-                kept ? reward(i) : (reward(i) - group.mean) * (n / (n - 1));
+            if (is_nan(reward(i)) || (group.scored < 2 && !kept)) continue;
+            values[static_cast<std::size_t>(i)] = advantage(reward(i));
             sum += kept ? reward(i) : 0.0;
           }
         });
     whitening.finish(values, sum, advantages);
     return statistics;
+  }
+
+  /// What the spread of a group makes of its rewards, before they are whitened.
+  LAMINA_HOST_DEVICE detail::shifted_scale of_group(detail::spread const& group) const {
+    double const n = static_cast<double>(group.scored);
+    if (detail::keeps_reward(lone, group)) return {0.0, 1.0};
+    return {group.mean, n < 2 ? 0.0 : n / (n - 1)};
+  }
+  LAMINA_HOST_DEVICE detail::shifted_scale of_group(detail::spread const& group,
+                                                    detail::spread const& /*batch*/) const
+      requires(std::same_as<Whitening, no_whitening>) {
+    return of_group(group);
   }
 };
 

@@ -65,6 +65,9 @@ policy_result policy_loss(Backend const& backend, Estimator const& estimator,
                           policy_outputs<compute_t<T>> const& outputs,
                           vector_view<compute_t<T>> scratch) {
   using scalar = typename Backend::scalar_type;
+  static_assert(host_backend<Backend>,
+                "lamina: on a device policy_loss takes a policy_report as well and returns "
+                "nothing: include lamina/policy/device_hidden_loss.hpp");
   static_assert(std::same_as<compute_t<T>, scalar> &&
                     std::same_as<compute_t<typename Head::scalar_type>, scalar>,
                 "lamina: hidden states and head are computed in the scalar type of the backend: "

@@ -153,7 +153,7 @@ LAMINA_HOST_DEVICE inline void clear_row(Lanes lanes, T* values, index_t vocab) 
 /// and with an entropy bonus of slope e in addition -(e / T) p_j (log p_j + H).
 ///
 /// On entry outputs.d_log_probs[tokens(row)] holds the active tokens of the token's sequence, see
-/// count_active_tokens; on return the coefficient c.
+/// count_active_tokens (0: the row gets gradient 0); on return the coefficient c.
 template <bool WithEntropy, storage_scalar T, policy_estimator Estimator,
           class Tokens = token_of_row>
 requires detail::token_local<Estimator>
@@ -182,7 +182,8 @@ struct policy_logits_body {
     // Read what this row overwrites before the collectives, which every lane has to reach.
     compute const inverse = static_cast<compute>(1.0 / batch.temperature);
     index_t const chosen = batch.token_ids[token];
-    compute const chosen_logit = static_cast<compute>(values[chosen]) * inverse;
+    compute const chosen_logit =
+        detail::scaled_logit(static_cast<T const*>(values), logits.cols, chosen, inverse);
     index_t const active_tokens = static_cast<index_t>(outputs.d_log_probs[token]);
     constexpr bool kept = keeping_lane_group<Lanes>;
     double block_peaks[kept ? 1 : detail::keep_exponentials<compute>::most_blocks];
@@ -196,10 +197,14 @@ struct policy_logits_body {
         estimator, batch, batch.sequence_of(token), token, 1,
         [log_prob] { return static_cast<number>(log_prob); }, WithEntropy,
         [entropy] { return static_cast<number>(static_cast<compute>(entropy)); });
-    double const weight = estimator.aggregation.weight(active_tokens, batch.denominators);
+    bool const counts = active_tokens > 0;
+    double const weight =
+        counts ? estimator.aggregation.weight(active_tokens, batch.denominators) : 0.0;
+    double const entropy_weight =
+        counts ? estimator.entropy.weight(active_tokens, batch.denominators, weight) : 0.0;
     auto const weighted = detail::weigh<compute, number, bool, Estimator>(
-        g, estimator.evaluate(g.token, g.k, sequence_state{}), weight,
-        estimator.entropy.weight(active_tokens, batch.denominators, weight), estimator.kl.active());
+        g, estimator.evaluate(g.token, g.k, sequence_state{}), weight, entropy_weight,
+        estimator.kl.active());
     compute const c = static_cast<compute>(weighted.d_log_prob);
     double const e = static_cast<double>(weighted.d_entropy);
 
@@ -307,6 +312,9 @@ requires policy_objective<Estimator> policy_result
 policy_loss(Backend const& backend, Estimator const& estimator, matrix_view<T> logits,
             policy_batch<compute_t<T>> const& batch,
             policy_outputs<compute_t<std::type_identity_t<T>>> outputs) {
+  static_assert(host_backend<Backend>,
+                "lamina: on a device policy_loss takes a policy_report as well and returns "
+                "nothing: include lamina/policy/device_loss.hpp");
   using compute = compute_t<T>;
   detail::check_policy_batch("policy_loss", estimator, batch, true);
   index_t const tokens = batch.token_count();

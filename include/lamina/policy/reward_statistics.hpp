@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lamina/core/error.hpp"
+#include "lamina/core/lanes.hpp"
 #include "lamina/core/scalar.hpp"
 #include "lamina/policy/offsets.hpp"
 #include "lamina/policy/reward_batch.hpp"
@@ -117,31 +118,55 @@ struct spread {
   bool flat = true;
 };
 
+// Takes numbers one after another, twice: add all of them, then add_square all of them. In between
+// and at the end, lanes that have taken different numbers combine what they have.
+class spread_sums {
+ public:
+  LAMINA_HOST_DEVICE void add(double x) {
+    if (is_nan(x)) return;
+    least_ = x < least_ ? x : least_;
+    most_ = x > most_ ? x : most_;
+    total_ += x;
+    scored_ += 1;
+  }
+  // Mean and count of what has been added.
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE spread mean(Lanes lanes) {
+    scored_ = lanes.sum(scored_);
+    total_ = lanes.sum(total_);
+    least_ = -lanes.max(-least_);
+    most_ = lanes.max(most_);
+    spread result;
+    result.scored = static_cast<index_t>(scored_);
+    if (result.scored > 0) result.mean = least_ == most_ ? least_ : total_ / scored_;
+    return result;
+  }
+  LAMINA_HOST_DEVICE void add_square(double x, double mean) {
+    if (!is_nan(x)) squares_ += (x - mean) * (x - mean);
+  }
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE spread deviation(Lanes lanes, spread result) {
+    squares_ = lanes.sum(squares_);
+    if (scored_ == 0 || least_ == most_) return result;
+    result.deviation = std::sqrt(squares_ / (scored_ - 1));
+    result.flat = result.deviation == 0;  // also where the squares underflow
+    return result;
+  }
+
+ private:
+  double scored_ = 0, total_ = 0, squares_ = 0;
+  double least_ = 1.7976931348623157e308, most_ = -1.7976931348623157e308;
+};
+
 // The spread of at(0) .. at(count - 1).
 template <class At>
 spread spread_of(index_t count, At const& at) {
-  spread result;
-  double sum = 0, least = 0, most = 0;
-  for (index_t k = 0; k < count; ++k) {
-    double const x = at(k);
-    if (is_nan(x)) continue;
-    least = result.scored == 0 || x < least ? x : least;
-    most = result.scored == 0 || x > most ? x : most;
-    sum += x;
-    ++result.scored;
-  }
-  if (result.scored == 0) return result;
-  double const n = static_cast<double>(result.scored);
-  result.mean = least == most ? least : sum / n;
-  if (least == most) return result;
-  double squares = 0;
-  for (index_t k = 0; k < count; ++k) {
-    double const x = at(k);
-    if (!is_nan(x)) squares += (x - result.mean) * (x - result.mean);
-  }
-  result.deviation = std::sqrt(squares / (n - 1));
-  result.flat = result.deviation == 0;  // also where the squares underflow
-  return result;
+  single_lane const alone;
+  spread_sums sums;
+  for (index_t k = 0; k < count; ++k) sums.add(at(k));
+  spread const result = sums.mean(alone);
+  for (index_t k = 0; k < count; ++k) sums.add_square(at(k), result.mean);
+  return sums.deviation(alone, result);
 }
 
 // Statistics of rewards that are not compared within groups.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "lamina/backend/backend.hpp"
 #include "lamina/core/error.hpp"
@@ -177,6 +178,22 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_row(Lanes lanes, T const* ro
   }
 }
 
+namespace detail {
+
+template <real T>
+inline constexpr T no_number = std::numeric_limits<T>::quiet_NaN();
+
+// The chosen logit over the temperature. NaN for a token outside the vocabulary: hosts refuse it at
+// the door, devices cannot.
+template <storage_scalar T>
+LAMINA_HOST_DEVICE inline compute_t<T> scaled_logit(T const* values, index_t vocab, index_t chosen,
+                                                    compute_t<T> inverse_temperature) {
+  if (chosen < 0 || chosen >= vocab) return no_number<compute_t<T>>;
+  return static_cast<compute_t<T>>(values[chosen]) * inverse_temperature;
+}
+
+}  // namespace detail
+
 /// Row r of the logits belongs to token r.
 struct token_of_row {
   LAMINA_HOST_DEVICE constexpr index_t operator()(index_t row) const noexcept { return row; }
@@ -209,7 +226,8 @@ struct token_log_prob_body {
     softmax_summary const summary =
         summarize_row<WithEntropy>(lanes, values, logits.cols, inverse_temperature);
     if (lanes.lane() == 0) {
-      auto const chosen = static_cast<compute_t<T>>(values[token_ids[token]]) * inverse_temperature;
+      auto const chosen =
+          detail::scaled_logit(values, logits.cols, token_ids[token], inverse_temperature);
       log_probs[token] = static_cast<compute_t<T>>(summary.log_prob(static_cast<double>(chosen)));
       if constexpr (WithEntropy) entropies[token] = static_cast<compute_t<T>>(summary.entropy());
     }
@@ -227,10 +245,10 @@ void check_stride(char const* function, char const* name, matrix_view<T> matrix)
   }
 }
 
-// Chosen tokens of a matrix called `name` that has, or leads to, `rows` rows of logits.
-inline void check_token_ids(char const* function, char const* name, index_t rows, index_t vocab,
-                            vector_view<std::int32_t const> token_ids,
-                            vector_view<std::uint8_t const> mask, double temperature) {
+// Sizes of what belongs to the rows of a matrix called `name`, and the temperature; reads no array.
+inline void check_rows(char const* function, char const* name, index_t rows,
+                       vector_view<std::int32_t const> token_ids,
+                       vector_view<std::uint8_t const> mask, double temperature) {
   if (token_ids.size != rows) {
     throw_shape_error(function, ": token_ids has ", token_ids.size, " entries, ", name, " has ",
                       rows, " rows; expected one token a row");
@@ -242,6 +260,13 @@ inline void check_token_ids(char const* function, char const* name, index_t rows
   if (!(temperature > 0) || !is_finite(temperature)) {
     throw_config_error(function, ": temperature is ", temperature, ", expected a finite value > 0");
   }
+}
+
+// Chosen tokens of a matrix called `name` that has, or leads to, `rows` rows of logits.
+inline void check_token_ids(char const* function, char const* name, index_t rows, index_t vocab,
+                            vector_view<std::int32_t const> token_ids,
+                            vector_view<std::uint8_t const> mask, double temperature) {
+  check_rows(function, name, rows, token_ids, mask, temperature);
   for (index_t t = 0; t < token_ids.size; ++t) {
     if (!mask.empty() && mask[t] == 0) continue;
     if (token_ids[t] < 0 || token_ids[t] >= vocab) {
@@ -258,6 +283,33 @@ void check_logits(char const* function, matrix_view<T> logits,
                   double temperature) {
   check_stride(function, "logits", logits);
   check_token_ids(function, "logits", logits.rows, logits.cols, token_ids, mask, temperature);
+}
+
+template <class T>
+void check_log_prob_outputs(matrix_view<T> logits, index_t log_probs, index_t entropies) {
+  if (log_probs != logits.rows || (entropies != 0 && entropies != logits.rows)) {
+    throw_shape_error("token_log_probs: log_probs has ", log_probs, " and entropies ", entropies,
+                      " entries, logits has ", logits.rows,
+                      " rows; expected one entry a row (entropies may be empty)");
+  }
+}
+
+template <tensor_backend Backend, storage_scalar T>
+void run_token_log_probs(Backend const& backend, matrix_view<T const> logits,
+                         vector_view<std::int32_t const> token_ids,
+                         vector_view<std::uint8_t const> mask, double temperature,
+                         vector_view<compute_t<T>> log_probs, vector_view<compute_t<T>> entropies) {
+  auto const inverse = static_cast<compute_t<T>>(1.0 / temperature);
+  std::uint8_t const* const given = mask.empty() ? nullptr : mask.data;
+  if (entropies.empty()) {
+    backend.executor().run(logits.rows,
+                           token_log_prob_body<false, T>{logits, token_ids.data, given, inverse,
+                                                         log_probs, entropies});
+  } else {
+    backend.executor().run(
+        logits.rows,
+        token_log_prob_body<true, T>{logits, token_ids.data, given, inverse, log_probs, entropies});
+  }
 }
 
 }  // namespace detail
@@ -278,23 +330,12 @@ void token_log_probs(Backend const& backend, matrix_view<T> logits,
                      vector_view<std::uint8_t const> mask, double temperature,
                      vector_view<compute_t<std::remove_const_t<T>>> log_probs,
                      vector_view<compute_t<std::remove_const_t<T>>> entropies = {}) {
-  using storage = std::remove_const_t<T>;
+  static_assert(host_backend<Backend>,
+                "lamina: token_log_probs on a device: include lamina/policy/device_loss.hpp");
   detail::check_logits("token_log_probs", logits, token_ids, mask, temperature);
-  if (log_probs.size != logits.rows || (!entropies.empty() && entropies.size != logits.rows)) {
-    throw_shape_error("token_log_probs: log_probs has ", log_probs.size, " and entropies ",
-                      entropies.size, " entries, logits has ", logits.rows,
-                      " rows; expected one entry a row (entropies may be empty)");
-  }
-  auto const inverse = static_cast<compute_t<storage>>(1.0 / temperature);
-  if (entropies.empty()) {
-    backend.executor().run(
-        logits.rows, token_log_prob_body<false, storage>{logits, token_ids.data, mask.data, inverse,
-                                                         log_probs, entropies});
-  } else {
-    backend.executor().run(
-        logits.rows, token_log_prob_body<true, storage>{logits, token_ids.data, mask.data, inverse,
-                                                        log_probs, entropies});
-  }
+  detail::check_log_prob_outputs(logits, log_probs.size, entropies.size);
+  detail::run_token_log_probs<Backend, std::remove_const_t<T>>(backend, logits, token_ids, mask,
+                                                               temperature, log_probs, entropies);
 }
 
 LAMINA_NAMESPACE_END

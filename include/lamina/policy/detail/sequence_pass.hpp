@@ -229,10 +229,12 @@ struct loss_totals {
 
   // Over the lanes of a group that have added different sequences.
   template <lane_group Lanes>
-  LAMINA_HOST_DEVICE void combine(Lanes lanes) {
-    for (double* sum : {&policy, &kl_loss, &entropy_loss, &active, &nonfinite, &counted,
-                        &clipped_low, &clipped_high, &bounded, &filtered, &kl, &entropy, &ratio,
-                        &correction, &effective, &effective_square}) {
+  LAMINA_HOST_DEVICE LAMINA_INLINE void combine(Lanes lanes) {
+    double* const sums[] = {&policy,    &kl_loss,    &entropy_loss, &active,
+                            &nonfinite, &counted,    &clipped_low,  &clipped_high,
+                            &bounded,   &filtered,   &kl,           &entropy,
+                            &ratio,     &correction, &effective,    &effective_square};
+    for (double* sum : sums) {
       *sum = lanes.sum(*sum);
     }
   }
