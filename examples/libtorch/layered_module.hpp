@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "lamina/backend/foreign.hpp"
 #include "lamina/core/error.hpp"
 #include "lamina/core/parameter.hpp"
 #include "lamina/core/view.hpp"
@@ -27,63 +28,50 @@ inline constexpr torch::ScalarType torch_type<lamina::bf16> = torch::kBFloat16;
 template <>
 inline constexpr torch::ScalarType torch_type<lamina::f16> = torch::kHalf;
 
-namespace detail {
-
-// The first element, once type, device and layout are known to be what a view can have.
+/// A torch tensor whose elements are known to be T in host memory, in the words of std::mdspan,
+/// which lamina::make_vector_view and make_matrix_view understand. The memory stays torch's.
 template <class T>
-T* checked_data(char const* function, torch::Tensor const& tensor) {
-  using element = std::remove_const_t<T>;
-  if (!tensor.defined()) {
-    lamina::throw_config_error(function, ": the tensor is undefined, expected one with memory");
+class host_tensor {
+ public:
+  /// Throws config_error for a tensor that is undefined, not strided in host memory, or of other
+  /// elements than T.
+  explicit host_tensor(torch::Tensor const& tensor) : tensor_(tensor) {
+    constexpr auto type = torch_type<std::remove_const_t<T>>;
+    if (!tensor.defined()) {
+      lamina::throw_config_error("host_tensor: the tensor is undefined, expected one with memory");
+    }
+    if (!tensor.device().is_cpu() || tensor.layout() != torch::kStrided) {
+      lamina::throw_config_error("host_tensor: the tensor is ", c10::str(tensor.layout()), " on ",
+                                 tensor.device().str(), ", expected Strided on cpu");
+    }
+    if (tensor.scalar_type() != type) {
+      lamina::throw_config_error("host_tensor: the tensor holds ",
+                                 torch::toString(tensor.scalar_type()), ", expected ",
+                                 torch::toString(type));
+    }
   }
-  if (!tensor.device().is_cpu() || tensor.layout() != torch::kStrided) {
-    lamina::throw_config_error(function, ": the tensor is ", c10::str(tensor.layout()), " on ",
-                               tensor.device().str(), ", expected Strided on cpu");
-  }
-  if (tensor.scalar_type() != torch_type<element>) {
-    lamina::throw_config_error(function, ": the tensor holds ",
-                               torch::toString(tensor.scalar_type()), ", expected ",
-                               torch::toString(torch_type<element>));
-  }
-  return static_cast<T*>(tensor.data_ptr());
-}
 
-}  // namespace detail
+  T* data_handle() const { return static_cast<T*>(tensor_.data_ptr()); }
+  lamina::index_t rank() const { return tensor_.dim(); }
+  lamina::index_t extent(std::size_t axis) const { return tensor_.sizes()[axis]; }
+  lamina::index_t stride(std::size_t axis) const { return tensor_.strides()[axis]; }
 
-/// All elements of a tensor, in the order of its axes. The memory stays torch's.
-///
-/// Throws config_error for a tensor that is undefined, not in host memory, or of other elements
-/// than T, and shape_error for one that is not contiguous.
+ private:
+  torch::Tensor tensor_;
+};
+
+/// All elements of a tensor, in the order of its axes. Throws as host_tensor, and shape_error as
+/// lamina::make_vector_view.
 template <class T>
 lamina::vector_view<T> torch_vector_view(torch::Tensor const& tensor) {
-  T* const data = detail::checked_data<T>("torch_vector_view", tensor);
-  if (!tensor.is_contiguous()) {
-    lamina::throw_shape_error("torch_vector_view: the tensor has the strides ",
-                              c10::str(tensor.strides()), " for the sizes ",
-                              c10::str(tensor.sizes()), ", expected contiguous memory");
-  }
-  return {data, tensor.numel()};
+  return lamina::make_vector_view(host_tensor<T>(tensor));
 }
 
-/// The last axis of a tensor as rows: [batch, length, vocab] is [batch * length, vocab]. The memory
-/// stays torch's. Rows of a matrix may lie apart.
-///
-/// Throws as torch_vector_view, and shape_error for less than two axes or rows that overlap.
+/// The last axis of a tensor as rows: [batch, length, vocab] is [batch * length, vocab]. Throws as
+/// host_tensor, and shape_error as lamina::make_matrix_view.
 template <class T>
 lamina::matrix_view<T> torch_matrix_view(torch::Tensor const& tensor) {
-  T* const data = detail::checked_data<T>("torch_matrix_view", tensor);
-  auto const rank = tensor.dim();
-  bool const apart = rank == 2 && tensor.stride(1) == 1 && tensor.stride(0) >= tensor.size(1);
-  if (rank < 2 || !(tensor.is_contiguous() || apart)) {
-    lamina::throw_shape_error("torch_matrix_view: the tensor has the strides ",
-                              c10::str(tensor.strides()), " for the sizes ",
-                              c10::str(tensor.sizes()),
-                              ", expected contiguous memory of two or "
-                              "more axes, or contiguous rows of two");
-  }
-  auto const cols = tensor.size(-1);
-  auto const rows = cols == 0 ? 0 : tensor.numel() / cols;
-  return {data, rows, cols, apart ? tensor.stride(0) : cols};
+  return lamina::make_matrix_view(host_tensor<T>(tensor));
 }
 
 /// A torch module as lamina's whole_model: its parameters, each in the layer and the role that its

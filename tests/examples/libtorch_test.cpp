@@ -326,6 +326,9 @@ DOCTEST_TEST_CASE("libtorch: views share torch's memory") {
   auto const batch = torch_matrix_view<float const>(torch::zeros({2, 3, 5}));
   DOCTEST_CHECK(batch.rows == 6);
   DOCTEST_CHECK(batch.cols == 5);
+  auto const without_first = torch_matrix_view<float>(torch::zeros({2, 3, 5}).slice(2, 1));
+  DOCTEST_CHECK(without_first.rows == 6);
+  DOCTEST_CHECK(without_first.stride == 5);
   auto const halves = torch::tensor({1.5, -2.0}).to(torch::kBFloat16);
   DOCTEST_CHECK(float(torch_vector_view<lamina::bf16>(halves)[1]) == -2.0f);
   DOCTEST_CHECK(float(torch_vector_view<lamina::f16>(halves.to(torch::kHalf))[0]) == 1.5f);
@@ -334,26 +337,24 @@ DOCTEST_TEST_CASE("libtorch: views share torch's memory") {
 DOCTEST_TEST_CASE("libtorch: what has no view is refused") {
   auto const vector_of = [](Tensor const& t) { return torch_vector_view<float>(t); };
   auto const matrix_of = [](Tensor const& t) { return torch_matrix_view<float>(t); };
-  DOCTEST_CHECK_THROWS_WITH_AS(
-      vector_of({}), "torch_vector_view: the tensor is undefined, expected one with memory",
-      lamina::config_error);
+  DOCTEST_CHECK_THROWS_WITH_AS(vector_of({}),
+                               "host_tensor: the tensor is undefined, expected one with memory",
+                               lamina::config_error);
   DOCTEST_CHECK_THROWS_WITH_AS(
       vector_of(torch::zeros({2}, torch::kMeta)),
-      "torch_vector_view: the tensor is Strided on meta, expected Strided on cpu",
-      lamina::config_error);
-  DOCTEST_CHECK_THROWS_WITH_AS(
-      matrix_of(torch::eye(2).to_sparse()),
-      "torch_matrix_view: the tensor is Sparse on cpu, expected Strided on cpu",
-      lamina::config_error);
+      "host_tensor: the tensor is Strided on meta, expected Strided on cpu", lamina::config_error);
+  DOCTEST_CHECK_THROWS_WITH_AS(matrix_of(torch::eye(2).to_sparse()),
+                               "host_tensor: the tensor is Sparse on cpu, expected Strided on cpu",
+                               lamina::config_error);
   DOCTEST_CHECK_THROWS_WITH_AS(vector_of(torch::zeros({2}, torch::kDouble)),
-                               "torch_vector_view: the tensor holds Double, expected Float",
+                               "host_tensor: the tensor holds Double, expected Float",
                                lamina::config_error);
   DOCTEST_CHECK_THROWS_WITH_AS(vector_of(torch::zeros({3, 4}).t()),
-                               "torch_vector_view: the tensor has the strides [1, 4] for the sizes "
-                               "[4, 3], expected contiguous memory",
+                               "make_vector_view: tensor has shape [4, 3] and strides [1, 4], "
+                               "expected elements without gaps, the last axis innermost",
                                lamina::shape_error);
   DOCTEST_CHECK_THROWS_AS(matrix_of(torch::zeros({3, 4}).t()), lamina::shape_error);
   DOCTEST_CHECK_THROWS_AS(matrix_of(torch::zeros({1, 4}).expand({3, 4})), lamina::shape_error);
-  DOCTEST_CHECK_THROWS_AS(matrix_of(torch::zeros({2, 3, 4}).slice(2, 1)), lamina::shape_error);
+  DOCTEST_CHECK_THROWS_AS(matrix_of(torch::zeros({2, 3, 4}).slice(1, 0, 2)), lamina::shape_error);
   DOCTEST_CHECK_THROWS_AS(matrix_of(torch::zeros({4})), lamina::shape_error);
 }
