@@ -5,6 +5,7 @@
 #include "lamina/backend/backend.hpp"
 #include "lamina/backend/backend_vector.hpp"
 #include "lamina/backend/device_vector.hpp"
+#include "lamina/backend/dlpack.hpp"
 #include "lamina/backend/foreign.hpp"
 #include "lamina/backend/gemm.hpp"
 #include "lamina/backend/gemm_plain.hpp"

@@ -28,7 +28,8 @@ struct gemm_arguments {
   index_t c_stride = 0;
 };
 
-/// A GEMM over pointers to T: eigen_gemm, cblas_gemm, onednn_gemm (float only), or the host's own.
+/// A GEMM over pointers to T: eigen_gemm, plain_gemm, cblas_gemm, onednn_gemm (float only), or the
+/// host's own.
 template <class G, class T>
 concept pointer_gemm = std::copy_constructible<G> &&
     requires(G const& gemm, gemm_arguments<T> const& arguments) {
