@@ -76,13 +76,21 @@ lamina::matrix_view<T> torch_matrix_view(torch::Tensor const& tensor) {
 
 /// A torch module as lamina's whole_model: its parameters, each in the layer and the role that its
 /// name says. Holds handles of the tensors, so that views stay valid; keep it where it is.
+///
+/// lamina's optimizers write weights behind autograd's back: step after a backward pass, not
+/// between it and its forward pass.
 template <lamina::storage_scalar T = float>
 class layered_module {
  public:
-  /// Places every parameter of `module`. Throws config_error if no name tells a decoder layer.
-  explicit layered_module(torch::nn::Module const& module) : named_(module.named_parameters()) {
-    for (auto const& parameter : named_) {
-      places_.push_back(lamina::parse_parameter_name(parameter.key()));
+  /// Places every parameter of `module`; a tied one is listed once, by its first name. Throws
+  /// config_error if no name tells a decoder layer.
+  explicit layered_module(torch::nn::Module const& module) {
+    for (auto const& [name, tensor] : module.named_parameters().pairs()) {
+      auto const& weight = tensor;
+      auto const tied = [&](auto const& listed) { return listed.value().is_same(weight); };
+      if (std::any_of(named_.begin(), named_.end(), tied)) continue;
+      named_.insert(name, tensor);
+      places_.push_back(lamina::parse_parameter_name(name));
       layer_count_ = std::max(layer_count_, places_.back().layer + 1);
     }
     if (layer_count_ == 0) {

@@ -213,6 +213,10 @@ DOCTEST_TEST_CASE("libtorch: names of parameters say layer and role") {
   for (auto const& parameter : model->parameters()) expected += parameter.numel();
   DOCTEST_CHECK(elements == expected);
 
+  model->embedding->register_parameter("tied", model->head->weight);
+  libtorch::layered_module tied(*model);
+  DOCTEST_CHECK(tied.outer_parameters().size() == 5);
+
   torch::nn::Linear const no_layers(2, 2);
   DOCTEST_CHECK_THROWS_WITH_AS(
       libtorch::layered_module<float>{*no_layers},
