@@ -162,6 +162,18 @@ TEST_CASE_TEMPLATE("coefficients from log-probs may overwrite them", Device,
   CHECK(first_difference(arrays.log_probs.to_host(device), expected, rounding<T>) == -1);
 }
 
+TEST_CASE("one advantage a token") {
+  simulated_device<double> const device;
+  auto batch = small_batch<double>();
+  batch.advantage_per_token = true;
+  batch.advantages = batch.entropies;
+  auto const logits = random_logits<double>(batch.tokens());
+  check_equal(on_device_of<double>(device, grpo{}, batch, logits, false),
+              on_host<double>(grpo{}, batch, logits, false), 1e-12);
+  check_equal(on_device_of<double>(device, gspo_token{}, batch, logits, false),
+              on_host<double>(gspo_token{}, batch, logits, false), 1e-12);
+}
+
 TEST_CASE("the same call gives the same bits") {
   using device_type = simulated_device<float, 33>;
   auto const batch = small_batch<float>();

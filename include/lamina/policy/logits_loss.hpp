@@ -5,6 +5,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "lamina/policy/detail/narrow_row.hpp"
 #include "lamina/policy/log_prob_loss.hpp"
 #include "lamina/policy/token_logprob.hpp"
 
@@ -52,8 +53,9 @@ LAMINA_HOST_DEVICE inline bool writes(Lanes lanes, T* values, index_t vocab, ind
 //
 //   d / d z_j = (c (1[j = y] - p_j) - e p_j (log p_j + H)) / T
 //
-// log p_j = u_j - peak - log total.
-template <bool WithBonus, bool Kept, lane_group Lanes, storage_scalar T>
+// log p_j = u_j - peak - log total. Out is what the row holds afterwards: T, or bf16 instead of
+// float.
+template <bool WithBonus, bool Kept, storage_scalar Out, lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, index_t vocab,
                                                      index_t chosen, compute_t<T> inverse,
                                                      double peak, double total, double log_prob,
@@ -61,12 +63,28 @@ LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, ind
   using compute = compute_t<T>;
   compute const top = static_cast<compute>(peak);
   compute const slope = c * inverse;
+  auto const at_chosen = [=] {
+    // 1 - p without cancellation where p is close to 1.
+    double value = -static_cast<double>(slope) * std::expm1(log_prob);
+    if constexpr (WithBonus) {
+      value -= e * static_cast<double>(inverse) * std::exp(log_prob) * (log_prob + entropy);
+    }
+    return static_cast<compute>(value);
+  };
+  auto const write = [=](auto const& f) {
+    if constexpr (std::same_as<Out, T>) {
+      rewrite_row<Kept>(lanes, values, vocab, f);
+      if (writes(lanes, values, vocab, chosen)) values[chosen] = static_cast<T>(at_chosen());
+    } else {
+      narrow_row<Kept>(lanes, values, vocab, f, chosen, at_chosen());
+    }
+  };
   if constexpr (WithBonus) {
     compute const scale = static_cast<compute>(static_cast<double>(inverse) / total);
     compute const bonus = static_cast<compute>(e);
     compute const offset =
         static_cast<compute>(static_cast<double>(c) + e * (entropy - std::log(total)));
-    rewrite_row<Kept>(lanes, values, vocab, [inverse, top, scale, bonus, offset](compute logit) {
+    write([inverse, top, scale, bonus, offset](compute logit) {
       compute const u = logit * inverse - top;
       // Beyond -1000 the exponential is 0; the bound keeps 0 * -infinity out.
       compute const weight = offset + bonus * clamp_magnitude(u, compute(1000));
@@ -74,17 +92,8 @@ LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, ind
     });
   } else {
     compute const factor = -slope * static_cast<compute>(1.0 / total);
-    rewrite_row<Kept>(lanes, values, vocab, [inverse, top, factor](compute logit) {
-      return factor * row_exp(logit * inverse - top);
-    });
-  }
-  if (writes(lanes, values, vocab, chosen)) {
-    // 1 - p without cancellation where p is close to 1.
-    double value = -static_cast<double>(slope) * std::expm1(log_prob);
-    if constexpr (WithBonus) {
-      value -= e * static_cast<double>(inverse) * std::exp(log_prob) * (log_prob + entropy);
-    }
-    values[chosen] = static_cast<T>(static_cast<compute>(value));
+    write(
+        [inverse, top, factor](compute logit) { return factor * row_exp(logit * inverse - top); });
   }
 }
 
@@ -153,9 +162,10 @@ LAMINA_HOST_DEVICE inline void clear_row(Lanes lanes, T* values, index_t vocab) 
 /// and with an entropy bonus of slope e in addition -(e / T) p_j (log p_j + H).
 ///
 /// On entry outputs.d_log_probs[tokens(row)] holds the active tokens of the token's sequence, see
-/// count_active_tokens (0: the row gets gradient 0); on return the coefficient c.
+/// count_active_tokens (0: the row gets gradient 0); on return the coefficient c. With Out = bf16,
+/// rows of float end as rows of bf16 in their first halves.
 template <bool WithEntropy, storage_scalar T, policy_estimator Estimator,
-          class Tokens = token_of_row>
+          class Tokens = token_of_row, storage_scalar Out = T>
 requires detail::token_local<Estimator>
 struct policy_logits_body {
   static constexpr row_schedule schedule = row_schedule::cluster;
@@ -209,16 +219,16 @@ struct policy_logits_body {
     double const e = static_cast<double>(weighted.d_entropy);
 
     if (WithEntropy && e != 0) {
-      detail::write_logits_gradient<true, kept>(lanes, values, logits.cols, chosen, inverse,
-                                                summary.peak, summary.total,
-                                                static_cast<double>(log_prob), c, e, entropy);
+      detail::write_logits_gradient<true, kept, Out>(lanes, values, logits.cols, chosen, inverse,
+                                                     summary.peak, summary.total,
+                                                     static_cast<double>(log_prob), c, e, entropy);
     } else if (c != 0 && exponentials) {
       detail::scale_exponentials(lanes, values, logits.cols, chosen, inverse, block_peaks,
                                  summary.peak, summary.total, static_cast<double>(log_prob), c);
     } else if (c != 0) {
-      detail::write_logits_gradient<false, kept>(lanes, values, logits.cols, chosen, inverse,
-                                                 summary.peak, summary.total,
-                                                 static_cast<double>(log_prob), c, 0.0, 0.0);
+      detail::write_logits_gradient<false, kept, Out>(lanes, values, logits.cols, chosen, inverse,
+                                                      summary.peak, summary.total,
+                                                      static_cast<double>(log_prob), c, 0.0, 0.0);
     } else {
       detail::clear_row(lanes, values, logits.cols);
     }
@@ -229,7 +239,7 @@ struct policy_logits_body {
   // Whether the first pass may leave exponentials behind: narrow storage would round them, and an
   // entropy bonus needs the logits again.
   LAMINA_HOST_DEVICE bool keeps_exponentials() const {
-    return real<T> && !estimator.entropy.active() &&
+    return real<T> && std::same_as<Out, T> && !estimator.entropy.active() &&
            logits.cols <= detail::softmax_block * detail::keep_exponentials<compute>::most_blocks;
   }
   template <lane_group Lanes>
@@ -256,7 +266,7 @@ struct policy_logits_body {
 
 /// The second visit of a row where coefficients depend on whole sequences: log-probs, entropies and
 /// their coefficients are in the outputs, the row of logits becomes its gradient.
-template <storage_scalar T, class Tokens = token_of_row>
+template <storage_scalar T, class Tokens = token_of_row, storage_scalar Out = T>
 struct logits_gradient_body {
   static constexpr row_schedule schedule = row_schedule::block;
   using compute = compute_t<T>;
@@ -286,12 +296,12 @@ struct logits_gradient_body {
     // Every lane has read the chosen logit before one of them overwrites it.
     static_cast<void>(lanes.sum(0.0));
     if (e != 0) {
-      detail::write_logits_gradient<true, false>(
+      detail::write_logits_gradient<true, false, Out>(
           lanes, values, logits.cols, chosen, inverse, normaliser, 1.0, log_prob, c,
           static_cast<double>(e), static_cast<double>(outputs.entropies[token]));
     } else {
-      detail::write_logits_gradient<false, false>(lanes, values, logits.cols, chosen, inverse,
-                                                  normaliser, 1.0, log_prob, c, 0.0, 0.0);
+      detail::write_logits_gradient<false, false, Out>(lanes, values, logits.cols, chosen, inverse,
+                                                       normaliser, 1.0, log_prob, c, 0.0, 0.0);
     }
   }
 };

@@ -39,7 +39,6 @@ struct device_hidden_layout {
   using operand = operand_of<Backend, T, Head>;
   static constexpr bool converts_hidden = !std::same_as<T, operand>;
   static constexpr bool converts_head = !std::same_as<typename Head::scalar_type, operand>;
-  static constexpr bool narrows = !std::same_as<scalar, operand>;
   static constexpr index_t most_block = 2048;
   index_t vocab;
   index_t width;
@@ -82,38 +81,6 @@ struct gradient_rows_body {
     for_each_element(lanes, 0, to.cols, [source, target, flows](index_t i) {
       target[i] = flows ? static_cast<To>(static_cast<compute>(source[i])) : To(0.0f);
     });
-  }
-};
-
-// A row of floats becomes a row of bf16 in its first half. A lane writes what all of them have
-// read: words of one type throughout, so that no compiler takes the two rows for different memory.
-struct narrow_row_body {
-  static constexpr row_schedule schedule = row_schedule::block;
-  static constexpr index_t pairs = 8;  // a lane has at a time
-  std::uint32_t* rows;
-  index_t cols, stride;  // of the floats
-
-  template <lane_group Lanes>
-  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
-    std::uint32_t* const words = rows + row * stride;
-    index_t const count = (cols + 1) / 2, step = pairs * lanes.count();
-    for (index_t begin = 0; begin < count; begin += step) {
-      std::uint32_t pair[pairs];
-      for (index_t k = 0; k < pairs; ++k) {
-        index_t const p = begin + k * lanes.count() + lanes.lane();
-        pair[k] = p < count ? narrowed(words[2 * p]) | narrowed(words[2 * p + 1]) << 16 : 0u;
-      }
-      static_cast<void>(lanes.sum(0.0));
-      for (index_t k = 0; k < pairs; ++k) {
-        index_t const p = begin + k * lanes.count() + lanes.lane();
-        if (p < count) words[p] = pair[k];
-      }
-    }
-  }
-
- private:
-  LAMINA_HOST_DEVICE static std::uint32_t narrowed(std::uint32_t word) {
-    return bf16(bit_cast<float>(word)).bits;
   }
 };
 
@@ -192,7 +159,7 @@ struct device_hidden_pass {
     for_each_chunk([this](chunk c) {
       multiply(c);
       run_with_entropies(backend, c.rows, !outputs.entropies.empty(), [&](auto with) {
-        return policy_logits_body<with(), scalar, Estimator, token_of_chunk>{
+        return policy_logits_body<with(), scalar, Estimator, token_of_chunk, operand>{
             logits(c), batch, outputs, estimator, {c.begin}};
       });
       propagate(c);
@@ -314,17 +281,13 @@ struct device_hidden_pass {
     run_sequences<Backend, Estimator, scalar>(backend, estimator, batch, outputs, memory);
   }
   void differentiate(chunk c) const {
-    backend.executor().run(
-        c.rows, logits_gradient_body<scalar, token_of_chunk>{logits(c), batch, outputs, {c.begin}});
+    backend.executor().run(c.rows, logits_gradient_body<scalar, token_of_chunk, operand>{
+                                       logits(c), batch, outputs, {c.begin}});
     propagate(c);
   }
 
   // d logits -> d hidden and d head.
   void propagate(chunk c) const {
-    if constexpr (layout_type::narrows) {
-      backend.executor().run(c.rows, narrow_row_body{reinterpret_cast<std::uint32_t*>(scratch),
-                                                     layout.vocab, layout.vocab_stride()});
-    }
     if constexpr (Head::trained) {
       backend.executor().run(
           c.rows,

@@ -60,7 +60,8 @@ struct sequence_pass {
     sequence_state const state = state_of(group, sequence, active);
     sequence_totals sums =
         evaluate(group, sequence, state, weight, entropy_weight, ratios, corrections);
-    sums.for_each([group](auto& sum) { sum = group.sum(sum); });
+    sums.template for_each<Estimator>(estimator.kl.active(), entropies != nullptr,
+                                      [group](auto& sum) { sum = group.sum(sum); });
     if constexpr (Estimator::coupling != ratio_coupling::own_token) {
       add_share(group, sequence, share_of<Estimator>(weight, active, sums));
     }
@@ -230,13 +231,11 @@ struct loss_totals {
   // Over the lanes of a group that have added different sequences.
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE LAMINA_INLINE void combine(Lanes lanes) {
-    double* const sums[] = {&policy,    &kl_loss,    &entropy_loss, &active,
-                            &nonfinite, &counted,    &clipped_low,  &clipped_high,
-                            &bounded,   &filtered,   &kl,           &entropy,
-                            &ratio,     &correction, &effective,    &effective_square};
-    for (double* sum : sums) {
-      *sum = lanes.sum(*sum);
-    }
+    auto const add_up = [lanes](double& sum) { sum = lanes.sum(sum); };
+    add_up(policy), add_up(kl_loss), add_up(entropy_loss), add_up(active), add_up(nonfinite);
+    add_up(counted), add_up(clipped_low), add_up(clipped_high), add_up(bounded), add_up(filtered);
+    add_up(kl), add_up(entropy), add_up(ratio), add_up(correction), add_up(effective);
+    add_up(effective_square);
   }
 
   LAMINA_HOST_DEVICE policy_result finish(value_range ratios, value_range corrections) const {

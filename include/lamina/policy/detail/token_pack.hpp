@@ -243,11 +243,18 @@ struct sequence_totals {
   double ratio = 0, correction = 0, effective = 0, effective_square = 0;
   index_t usable = 0, low = 0, high = 0, bounded = 0, kept = 0;
 
-  template <class F>
-  LAMINA_HOST_DEVICE LAMINA_INLINE void for_each(F const& f) {
-    f(policy), f(kl_estimate), f(entropy), f(kept_entropy), f(slope);
-    f(ratio), f(correction), f(effective), f(effective_square);
-    f(usable), f(low), f(high), f(bounded), f(kept);
+  // f(sum) for those that token_sums adds to.
+  template <class Estimator, class F>
+  LAMINA_HOST_DEVICE LAMINA_INLINE void for_each(bool has_kl, bool has_entropies, F const& f) {
+    f(policy), f(ratio), f(effective_square), f(usable), f(low), f(high), f(bounded);
+    if constexpr (has_correction<Estimator>()) f(correction), f(effective);
+    if constexpr (Estimator::coupling != ratio_coupling::own_token) f(slope);
+    if (has_kl) f(kl_estimate);
+    if (has_entropies) {
+      f(entropy);
+      if constexpr (filters_entropy<Estimator>()) f(kept_entropy);
+    }
+    if constexpr (has_filter<Estimator>()) f(kept);
   }
 };
 template <class V, class Estimator>

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// A row of floats that becomes a row of bf16 in its own memory.
+#pragma once
+
+#include "lamina/core/row_chunks.hpp"
+
+LAMINA_NAMESPACE_BEGIN
+
+namespace detail {
+
+// Element i of a row of floats becomes f(element i) in bf16, and one of them `value`; the row of
+// bf16 lies in the first half of the row. Kept says that lanes with slots have kept the row there,
+// see row_chunks. Nobody may be reading the row any more. Words of one type throughout, so that no
+// compiler takes the two rows for different memory.
+template <bool Kept, lane_group Lanes, class F>
+LAMINA_HOST_DEVICE inline void narrow_row(Lanes lanes, float* values, index_t size, F const& f,
+                                          index_t element, float value) {
+  std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(values);
+  auto const narrowed = [&f, element, value](float x, index_t i) {
+    return std::uint32_t{bf16(i == element ? value : f(x)).bits};
+  };
+  index_t const lane = lanes.lane(), stride = lanes.count(), count = (size + 1) / 2;
+  if constexpr (Kept && keeping_lane_group<Lanes>) {
+    using chunk_type = row_chunk<float>;
+    if (lanes.slot_count() * stride * chunk_type::size >= size) {
+      index_t slot = 0;
+      for (index_t k = lane; k * chunk_type::size < size; k += stride, ++slot) {
+        chunk_type const chunk = *static_cast<chunk_type const*>(lanes.slot(slot));
+        for (index_t i = 0; i < chunk_type::size; i += 2) {
+          index_t const at = k * chunk_type::size + i;
+          if (at >= size) break;
+          words[at / 2] = narrowed(chunk.values[i], at) | narrowed(chunk.values[i + 1], at + 1)
+                                                              << 16;
+        }
+      }
+      return;
+    }
+  }
+  // What a lane overwrites, others have read: all of them read a part of the row, then all write.
+  constexpr index_t pairs = 8;
+  for (index_t begin = 0; begin < count; begin += pairs * stride) {
+    std::uint32_t pair[pairs];
+    for (index_t j = 0; j < pairs; ++j) {
+      index_t const at = 2 * (begin + j * stride + lane);
+      pair[j] = at < size ? narrowed(bit_cast<float>(words[at]), at) : 0u;
+      if (at + 1 < size) pair[j] |= narrowed(bit_cast<float>(words[at + 1]), at + 1) << 16;
+    }
+    static_cast<void>(lanes.sum(0.0));
+    for (index_t j = 0; j < pairs; ++j) {
+      index_t const at = begin + j * stride + lane;
+      if (at < count) words[at] = pair[j];
+    }
+  }
+}
+
+}  // namespace detail
+
+LAMINA_NAMESPACE_END
