@@ -94,29 +94,42 @@ class weight_fingerprint {
   void add(vector_view<T const> weights) noexcept {
     auto const* bytes = reinterpret_cast<unsigned char const*>(weights.data);
     std::size_t const size = static_cast<std::size_t>(weights.size) * sizeof(T);
+    lane_values lanes = lanes_;  // the loop keeps its own in registers
     std::size_t first = 0;
-    for (; first + block_size <= size; first += block_size) add_block(bytes + first, block_size);
-    if (first < size) add_block(bytes + first, size - first);
+    for (; first + block_size <= size; first += block_size) add_block(lanes, bytes + first);
+    if (first < size) {
+      unsigned char last[block_size] = {};
+      std::memcpy(last, bytes + first, size - first);
+      add_block(lanes, last);
+    }
+    lanes_ = lanes;
     size_ += size;
   }
 
   std::uint64_t value() const noexcept {
     std::uint64_t result = size_;
-    for (std::uint64_t const lane : lanes_) result = detail::mixed(result, lane);
+    for (std::uint64_t const lane : lanes_.values) result = detail::mixed(result, lane);
     return result;
   }
 
  private:
-  static constexpr std::size_t lane_count = 8;
+  // As many as it takes to keep up with memory: fewer wait for their own products.
+  static constexpr std::size_t lane_count = 32;
   static constexpr std::size_t block_size = lane_count * sizeof(std::uint64_t);
 
-  void add_block(unsigned char const* bytes, std::size_t size) noexcept {
-    std::uint64_t words[lane_count] = {};
-    std::memcpy(words, bytes, size);
-    for (std::size_t i = 0; i < lane_count; ++i) lanes_[i] = detail::mixed(lanes_[i], words[i]);
+  struct lane_values {
+    std::uint64_t values[lane_count] = {};
+  };
+
+  static void add_block(lane_values& lanes, unsigned char const* bytes) noexcept {
+    for (std::size_t i = 0; i < lane_count; ++i) {
+      std::uint64_t word;
+      std::memcpy(&word, bytes + i * sizeof word, sizeof word);
+      lanes.values[i] = detail::mixed(lanes.values[i], word);
+    }
   }
 
-  std::uint64_t lanes_[lane_count] = {};
+  lane_values lanes_;
   std::uint64_t size_ = 0;
 };
 
