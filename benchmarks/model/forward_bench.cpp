@@ -79,7 +79,7 @@ class parts {
     each_layer([&](auto const& weights) {
       auto const& a = activations_;
       run().each_token(decoder::rotate_heads<float>{
-          &smollm2, a.qkv, positions_, rotary_.cosine(), rotary_.sine(),
+          smollm2, a.qkv, positions_, rotary_.cosine(), rotary_.sine(),
           weights.stacked_vector(layer_tensor::query_bias, layer_tensor::value_bias),
           weights.vector(layer_tensor::query_norm), weights.vector(layer_tensor::key_norm), a.heads,
           a.head_inverse_rms});

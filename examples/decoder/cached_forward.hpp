@@ -15,7 +15,7 @@ namespace decoder {
 /// Bits: the logits of a token depend on its sequence and not on what runs beside it, as long as
 /// the backend's product treats the rows of one block alike: products are done in blocks of a fixed
 /// number of rows, the last one filled up, and everything else row by row.
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 class cached_forward {
  public:
   using scalar_type = typename Backend::scalar_type;

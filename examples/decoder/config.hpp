@@ -30,10 +30,10 @@ struct config {
   bool qk_norm = false;
   rope_scaling rope{};
 
-  constexpr index_t query_width() const { return head_count * head_width; }
-  constexpr index_t key_width() const { return kv_head_count * head_width; }
+  LAMINA_HOST_DEVICE constexpr index_t query_width() const { return head_count * head_width; }
+  LAMINA_HOST_DEVICE constexpr index_t key_width() const { return kv_head_count * head_width; }
   /// Columns of the stacked projection: queries, then keys, then values.
-  constexpr index_t qkv_width() const { return query_width() + 2 * key_width(); }
+  LAMINA_HOST_DEVICE constexpr index_t qkv_width() const { return query_width() + 2 * key_width(); }
 
   friend bool operator==(config const&, config const&) = default;
 };

@@ -35,7 +35,7 @@ struct layer_cache {
 };
 
 /// Caches of all layers for `rows` sequences of at most max_length tokens.
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 class key_value_cache {
  public:
   using scalar_type = typename Backend::scalar_type;

@@ -54,20 +54,31 @@ struct backward_pass {
   /// dx = dy w.
   template <class Weight>
   void input_gradient(matrix_view<T const> dy, matrix_view<Weight> w, matrix_view<T> dx) const {
-    read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
-      backend.gemm(transpose::no, transpose::no, T(1), columns(dy, first, part.rows), part,
-                   T(first > 0 ? 1 : 0), dx);
-    });
+    if constexpr (narrow_products<Backend, Weight>) {
+      backend.gemm(transpose::no, transpose::no, T(1), narrowed<Weight>(backend, wide.left, dy),
+                   matrix_view<Weight const>(w), T(0), dx);
+    } else {
+      read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
+        backend.gemm(transpose::no, transpose::no, T(1), columns(dy, first, part.rows), part,
+                     T(first > 0 ? 1 : 0), dx);
+      });
+    }
   }
   /// dw = dy^T x, with dy the columns of `dy` from `first_column` on; nothing if untrained.
   template <class Weight>
   void weight_gradient(matrix_view<T const> dy, index_t first_column, matrix_view<T const> x,
                        matrix_view<Weight> dw) const {
     if (dw.rows == 0) return;
-    write_gradient(backend, wide, dw, [&](index_t first, matrix_view<T> part) {
+    if constexpr (narrow_products<Backend, Weight>) {
       backend.gemm(transpose::yes, transpose::no, T(1),
-                   columns(dy, first_column + first, part.rows), x, T(0), part);
-    });
+                   narrowed<Weight>(backend, wide.left, columns(dy, first_column, dw.rows)),
+                   narrowed<Weight>(backend, wide.right, x), T(0), dw);
+    } else {
+      write_gradient(backend, wide, dw, [&](index_t first, matrix_view<T> part) {
+        backend.gemm(transpose::yes, transpose::no, T(1),
+                     columns(dy, first_column + first, part.rows), x, T(0), part);
+      });
+    }
   }
   /// db = sum of the rows of dy; nothing if untrained.
   template <class Weight>
@@ -156,7 +167,7 @@ void backward_heads(backward_pass<Backend> const& run,
   using T = typename Backend::scalar_type;
   using t = layer_tensor;
   config const& shape = run.shape;
-  run.each_token(rotate_heads_backward<T>{&shape, g.qkv, run.positions, run.rotary.cosine(),
+  run.each_token(rotate_heads_backward<T>{shape, g.qkv, run.positions, run.rotary.cosine(),
                                           run.rotary.sine()});
   if (!shape.qk_norm) return;
   auto const norm_gradient = [&](index_t first_head, index_t head_count, vector_view<Weight> dw) {
@@ -167,7 +178,7 @@ void backward_heads(backward_pass<Backend> const& run,
   };
   norm_gradient(0, shape.head_count, grads.vector(t::query_norm));
   norm_gradient(shape.head_count, shape.kv_head_count, grads.vector(t::key_norm));
-  run.each_token(head_norm_backward<T>{&shape, a.heads, a.head_inverse_rms, vectors.query_norm,
+  run.each_token(head_norm_backward<T>{shape, a.heads, a.head_inverse_rms, vectors.query_norm,
                                        vectors.key_norm, g.qkv});
 }
 

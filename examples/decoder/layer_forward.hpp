@@ -77,9 +77,15 @@ struct forward_pass {
   template <class Weight>
   void multiply(matrix_view<scalar_type const> x, matrix_view<Weight> w, bool add,
                 matrix_view<scalar_type> y) const {
-    read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
-      product(backend, x, matrix_view<scalar_type const>(part), add, columns(y, first, part.rows));
-    });
+    using T = scalar_type;
+    if constexpr (narrow_products<Backend, Weight>) {
+      backend.gemm(transpose::no, transpose::yes, T(1), narrowed<Weight>(backend, wide.left, x),
+                   matrix_view<Weight const>(w), add ? T(1) : T(0), y);
+    } else {
+      read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
+        product(backend, x, matrix_view<T const>(part), add, columns(y, first, part.rows));
+      });
+    }
   }
 };
 
@@ -100,7 +106,7 @@ void forward_layer(forward_pass<Backend, Product> const& run,
   run.normalize(stream, vectors.attention_norm, a.attention_input, a.attention_residual,
                 flat(a.attention_inverse_rms));
   run.project(a.attention_input, weights.stacked(t::query, t::value), a.qkv);
-  run.each_token(rotate_heads<T>{&run.shape, a.qkv, run.positions, run.rotary.cosine(),
+  run.each_token(rotate_heads<T>{run.shape, a.qkv, run.positions, run.rotary.cosine(),
                                  run.rotary.sine(), vectors.qkv_bias, vectors.query_norm,
                                  vectors.key_norm, a.heads, a.head_inverse_rms});
   attend(a.qkv, a.mixed);

@@ -25,8 +25,10 @@ struct rms_norm {
   matrix_view<T> kept;
   vector_view<T> inverse_rms;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     index_t const width = input.cols;
     T const* const x = input.row(row).data;
     T const* const w = weight.data;
@@ -57,8 +59,10 @@ struct rms_norm_backward {
   matrix_view<T> d_input;
   vector_view<index_t const> target;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     index_t const width = input.cols;
     T const* const x = input.row(row).data;
     T const* const w = weight.data;
@@ -82,8 +86,10 @@ struct rms_norm_weight_gradient {
   matrix_view<T const> d_output;
   vector_view<T> d_weight;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t block) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t block) const {
     sum_column_block<T>(lanes, block, input.rows, d_weight, [this](index_t r, index_t c) {
       return d_output(r, c) * input(r, c) * inverse_rms[r];
     });

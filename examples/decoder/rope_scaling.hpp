@@ -40,8 +40,8 @@ struct rope_scaling {
 namespace detail {
 
 // Weight of the unstretched frequency, 1 for fast ones.
-inline double kept_share(rope_scaling const& rope, double theta, index_t head_width, index_t i,
-                         double turns_of_pair) {
+LAMINA_HOST_DEVICE inline double kept_share(rope_scaling const& rope, double theta,
+                                            index_t head_width, index_t i, double turns_of_pair) {
   if (rope.kind == rope_kind::linear) return 0;
   if (rope.kind == rope_kind::llama3) {
     if (turns_of_pair < rope.slow) return 0;
@@ -68,8 +68,8 @@ inline double kept_share(rope_scaling const& rope, double theta, index_t head_wi
 
 /// Radians by which pair i of a head turns from one position to the next.
 /// Source: Su et al. 2021, "RoFormer", eq. 15, and rope_kind.
-inline double rope_frequency(rope_scaling const& rope, double theta, index_t head_width,
-                             index_t i) {
+LAMINA_HOST_DEVICE inline double rope_frequency(rope_scaling const& rope, double theta,
+                                                index_t head_width, index_t i) {
   double const exponent = -2 * static_cast<double>(i) / static_cast<double>(head_width);
   double const frequency = std::pow(theta, exponent);
   if (rope.kind == rope_kind::none) return frequency;

@@ -14,16 +14,16 @@ namespace decoder {
 /// table.
 template <real T>
 struct rotary_table {
-  config const* shape;
+  config shape;
   matrix_view<T> cosine;
   matrix_view<T> sine;
 
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t position) const {
-    rope_scaling const& rope = shape->rope;
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t position) const {
+    rope_scaling const& rope = shape.rope;
     lamina::for_each_element(lanes, 0, cosine.cols, [=, this](index_t i) {
       double const angle = static_cast<double>(position) *
-                           rope_frequency(rope, shape->rope_theta, shape->head_width, i);
+                           rope_frequency(rope, shape.rope_theta, shape.head_width, i);
       cosine(position, i) = static_cast<T>(rope.magnitude * std::cos(angle));
       sine(position, i) = static_cast<T>(rope.magnitude * std::sin(angle));
     });
@@ -37,12 +37,12 @@ struct rotation {
   T const* sine;
   index_t half;
 
-  void forward(T* head, index_t i) const {
+  LAMINA_HOST_DEVICE void forward(T* head, index_t i) const {
     T const low = head[i], high = head[i + half];
     head[i] = low * cosine[i] - high * sine[i];
     head[i + half] = high * cosine[i] + low * sine[i];
   }
-  void backward(T* d_head, index_t i) const {
+  LAMINA_HOST_DEVICE void backward(T* d_head, index_t i) const {
     T const low = d_head[i], high = d_head[i + half];
     d_head[i] = low * cosine[i] + high * sine[i];
     d_head[i + half] = high * cosine[i] - low * sine[i];
@@ -59,7 +59,7 @@ struct rotation {
 /// inverse_rms    [tokens, heads + kv heads]         of each head, or empty
 template <real T>
 struct rotate_heads {
-  config const* shape;
+  config shape;
   matrix_view<T> qkv;
   vector_view<index_t const> positions;
   matrix_view<T const> cosine;
@@ -73,10 +73,10 @@ struct rotate_heads {
   // A lane works pairs (i, i + half) from the bias to the rotation, so no lane reads what another
   // one wrote.
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
-    index_t const width = shape->head_width;
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    index_t const width = shape.head_width;
     index_t const half = width / 2;
-    index_t const head_count = shape->head_count + shape->kv_head_count;
+    index_t const head_count = shape.head_count + shape.kv_head_count;
     rotation<T> const turn{cosine.row(positions[row]).data, sine.row(positions[row]).data, half};
     T* const x = qkv.row(row).data;
     for (index_t index = 0; index < head_count; ++index) {
@@ -100,12 +100,13 @@ struct rotate_heads {
 
  private:
   template <lane_group Lanes>
-  void normalize(Lanes lanes, index_t row, index_t index, T* head, index_t half) const {
-    T const* const w = index < shape->head_count ? query_norm.data : key_norm.data;
+  LAMINA_HOST_DEVICE void normalize(Lanes lanes, index_t row, index_t index, T* head,
+                                    index_t half) const {
+    T const* const w = index < shape.head_count ? query_norm.data : key_norm.data;
     T const square = lanes.sum(lamina::lane_sum<T>(lanes, 0, half, [=](index_t i) {
       return head[i] * head[i] + head[i + half] * head[i + half];
     }));
-    T const epsilon = static_cast<T>(shape->norm_epsilon);
+    T const epsilon = static_cast<T>(shape.norm_epsilon);
     T const inverse = T(1) / std::sqrt(square / static_cast<T>(2 * half) + epsilon);
     if (kept.data != nullptr) {
       T* const copy = kept.row(row).data + index * 2 * half;
@@ -126,17 +127,17 @@ struct rotate_heads {
 /// before the rotation.
 template <real T>
 struct rotate_heads_backward {
-  config const* shape;
+  config shape;
   matrix_view<T> d_qkv;
   vector_view<index_t const> positions;
   matrix_view<T const> cosine;
   matrix_view<T const> sine;
 
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
-    index_t const half = shape->head_width / 2;
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    index_t const half = shape.head_width / 2;
     rotation<T> const turn{cosine.row(positions[row]).data, sine.row(positions[row]).data, half};
-    for (index_t index = 0; index < shape->head_count + shape->kv_head_count; ++index) {
+    for (index_t index = 0; index < shape.head_count + shape.kv_head_count; ++index) {
       T* const d_head = d_qkv.row(row).data + index * 2 * half;
       lamina::for_each_element(lanes, 0, half, [=](index_t i) { turn.backward(d_head, i); });
     }
@@ -146,7 +147,7 @@ struct rotate_heads_backward {
 /// Takes d_qkv through the norm of each query and key head, in place.
 template <real T>
 struct head_norm_backward {
-  config const* shape;
+  config shape;
   matrix_view<T const> kept;
   matrix_view<T const> inverse_rms;
   vector_view<T const> query_norm;
@@ -154,11 +155,11 @@ struct head_norm_backward {
   matrix_view<T> d_qkv;
 
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
-    index_t const width = shape->head_width;
-    for (index_t index = 0; index < shape->head_count + shape->kv_head_count; ++index) {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    index_t const width = shape.head_width;
+    for (index_t index = 0; index < shape.head_count + shape.kv_head_count; ++index) {
       T const* const x = kept.row(row).data + index * width;
-      T const* const w = index < shape->head_count ? query_norm.data : key_norm.data;
+      T const* const w = index < shape.head_count ? query_norm.data : key_norm.data;
       T* const d = d_qkv.row(row).data + index * width;
       T const inverse = inverse_rms(row, index);
       T const product = lanes.sum(
@@ -181,8 +182,10 @@ struct head_norm_weight_gradient {
   matrix_view<T const> d_qkv;
   vector_view<T> d_weight;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t block) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t block) const {
     index_t const width = d_weight.size;
     sum_column_block<T>(
         lanes, block, kept.rows * head_count, d_weight, [=, this](index_t r, index_t c) {

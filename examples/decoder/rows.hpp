@@ -2,6 +2,7 @@
 // Rows picked, placed, filled and summed: what lies between the matrix products.
 #pragma once
 
+#include "lamina/core/lanes.hpp"
 #include "lamina/core/row_reduce.hpp"
 #include "lamina/core/view.hpp"
 
@@ -20,8 +21,10 @@ struct gather_rows {
   vector_view<Index const> index;
   matrix_view<T> target;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     Source const* const from = source.row(index[row]).data;
     T* const to = target.row(row).data;
     lamina::for_each_element(lanes, 0, target.cols,
@@ -35,8 +38,10 @@ struct copy_row {
   matrix_view<T const> source;
   matrix_view<T> target;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     T const* const from = source.row(row).data;
     T* const to = target.row(row).data;
     lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) { to[c] = from[c]; });
@@ -48,8 +53,10 @@ template <real T>
 struct zero_rows {
   matrix_view<T> target;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     T* const to = target.row(row).data;
     lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) { to[c] = T(0); });
   }
@@ -66,8 +73,8 @@ constexpr index_t column_block_count(index_t cols) {
 /// out[c] = sum over r < rows of term(r, c), for the columns of block `block`. Sums are kept in
 /// double and taken in row order, so that they depend neither on threads nor on the block.
 template <real T, lane_group Lanes, class Term>
-void sum_column_block(Lanes lanes, index_t block, index_t rows, vector_view<T> out,
-                      Term const& term) {
+LAMINA_HOST_DEVICE void sum_column_block(Lanes lanes, index_t block, index_t rows,
+                                         vector_view<T> out, Term const& term) {
   index_t const first = block * column_block;
   double total[column_block] = {};
   if (first + column_block <= out.size) {
@@ -91,8 +98,10 @@ struct sum_columns {
   matrix_view<T const> d_output;
   vector_view<T> out;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t block) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t block) const {
     sum_column_block<T>(lanes, block, d_output.rows, out,
                         [this](index_t r, index_t c) { return d_output(r, c); });
   }
@@ -112,7 +121,7 @@ struct sum_by_token {
   matrix_view<T> gradient;
 
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t token) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t token) const {
     T* const out = gradient.row(token).data;
     if (!accumulate) {
       lamina::for_each_element(lanes, 0, gradient.cols, [=](index_t c) { out[c] = T(0); });

@@ -42,7 +42,7 @@ struct fixed_length {
 };
 
 /// Samples from models of one backend type; keeps its memory between calls.
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 class sampler {
  public:
   explicit sampler(Backend const& backend) : forward_(backend) {}
@@ -135,7 +135,7 @@ class sampler {
 };
 
 /// The same with memory of its own: for a caller who samples once.
-template <lamina::tensor_backend Backend, class Weight, class Session>
+template <lamina::host_backend Backend, class Weight, class Session>
 rollouts sample(transformer<Backend, Weight> const& model,
                 std::span<std::vector<std::int32_t> const> prompts, index_t copies,
                 Session&& session, sampling_options const& options, index_t max_length) {
@@ -143,7 +143,7 @@ rollouts sample(transformer<Backend, Weight> const& model,
   return once.sample(model, prompts, copies, session, options, max_length);
 }
 
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 void sampler<Backend>::check(config const& shape,
                              std::span<std::vector<std::int32_t> const> prompts, index_t copies,
                              sampling_options const& options, index_t max_length) {
@@ -185,7 +185,7 @@ void sampler<Backend>::check(config const& shape,
 }
 
 /// Every row holds its prompt; the first copies' prompts are pending.
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 void sampler<Backend>::start(std::span<std::vector<std::int32_t> const> prompts, index_t copies) {
   std::size_t const rows = prompts.size() * static_cast<std::size_t>(copies);
   std::size_t const size = rows * static_cast<std::size_t>(max_length_);
@@ -208,7 +208,7 @@ void sampler<Backend>::start(std::span<std::vector<std::int32_t> const> prompts,
 }
 
 /// One token for every active row.
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 template <class T>
 void sampler<Backend>::draw(Backend const& backend, matrix_view<T> logits, index_t draws_per_row,
                             sampling_options const& options) {
@@ -223,7 +223,7 @@ void sampler<Backend>::draw(Backend const& backend, matrix_view<T> logits, index
 }
 
 /// Appends what was drawn and what the session answers; drops the rows that end.
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 template <class Session>
 void sampler<Backend>::advance(config const& shape, Session& session) {
   clear_pending();
@@ -257,7 +257,7 @@ void sampler<Backend>::advance(config const& shape, Session& session) {
   active_.resize(kept);
 }
 
-template <lamina::tensor_backend Backend>
+template <lamina::host_backend Backend>
 rollouts sampler<Backend>::pack(std::span<std::vector<std::int32_t> const> prompts,
                                 index_t copies) const {
   rollouts result;

@@ -17,14 +17,16 @@ struct swiglu {
   matrix_view<T const> gate_up;
   matrix_view<T> activated;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     index_t const width = activated.cols;
     T const* const gate = gate_up.row(row).data;
     T const* const up = gate + width;
     T* const a = activated.row(row).data;
     lamina::for_each_element(lanes, 0, width, [=](index_t c) {
-      a[c] = gate[c] / (T(1) + lamina::fast_exp(-gate[c])) * up[c];
+      a[c] = gate[c] / (T(1) + lamina::row_exp(-gate[c])) * up[c];
     });
   }
 };
@@ -38,8 +40,10 @@ struct swiglu_backward {
   matrix_view<T const> d_activated;
   matrix_view<T> d_gate_up;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     index_t const width = d_activated.cols;
     T const* const gate = gate_up.row(row).data;
     T const* const up = gate + width;
@@ -48,7 +52,7 @@ struct swiglu_backward {
     T* const d_up = d_gate + width;
     lamina::for_each_element(lanes, 0, width, [=](index_t c) {
       T const g = gate[c];
-      T const s = T(1) / (T(1) + lamina::fast_exp(-g));
+      T const s = T(1) / (T(1) + lamina::row_exp(-g));
       d_up[c] = da[c] * g * s;
       d_gate[c] = da[c] * up[c] * s * (T(1) + g * (T(1) - s));
     });

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "examples/decoder/config.hpp"
-#include "lamina/backend/backend.hpp"
+#include "lamina/backend/backend_vector.hpp"
 #include "lamina/core/parameter.hpp"
 #include "lamina/core/random.hpp"
 #include "lamina/optim/update_row.hpp"
@@ -109,9 +109,9 @@ inline std::vector<tensor_spec> outer_tensor_specs(config const& shape) {
 /// Memory for weights in the type they are stored in.
 template <lamina::tensor_backend Backend, class Weight>
 struct weight_memory {
-  using type = std::vector<Weight>;
-  static type make(Backend const&, index_t size) { return type(static_cast<std::size_t>(size)); }
-  static Weight* data(type& memory) { return memory.data(); }
+  using type = lamina::backend_vector<Backend, Weight>;
+  static type make(Backend const& backend, index_t size) { return {backend, size}; }
+  static Weight* data(type& memory) { return memory.view().data; }
 };
 template <lamina::tensor_backend Backend>
 struct weight_memory<Backend, typename Backend::scalar_type> {
@@ -122,12 +122,37 @@ struct weight_memory<Backend, typename Backend::scalar_type> {
   static typename Backend::scalar_type* data(type& memory) { return Backend::view(memory).data; }
 };
 
+/// values[i] = f(i), in memory of any kind; waits for a device.
+template <lamina::tensor_backend Backend, class T, class F>
+void write_values(Backend const& backend, vector_view<T> values, F const& f) {
+  if constexpr (lamina::device_backend<Backend>) {
+    std::vector<T> staged(static_cast<std::size_t>(values.size));
+    for (index_t i = 0; i < values.size; ++i) staged[static_cast<std::size_t>(i)] = f(i);
+    lamina::copy_elements(backend, staged, values);
+    lamina::wait(backend);
+  } else {
+    for (index_t i = 0; i < values.size; ++i) values[i] = f(i);
+  }
+}
+
+/// Calls f(values) with elements that the host can read, in memory of any kind; waits for a device.
+template <lamina::tensor_backend Backend, class T, class F>
+void read_values(Backend const& backend, vector_view<T const> values, F const& f) {
+  if constexpr (lamina::device_backend<Backend>) {
+    std::vector<T> staged(static_cast<std::size_t>(values.size));
+    lamina::copy_elements(backend, values, vector_view<T>(staged));
+    lamina::wait(backend);
+    f(vector_view<T const>(staged));
+  } else {
+    f(values);
+  }
+}
+
 /// The weights of one layer, or of what lies outside the layers, in one piece of memory; and the
 /// gradients of those tensors that were ever trained, each in its own.
 ///
-/// Weight  what weights and their gradients are stored in: the backend's scalar, in its memory, or
-/// a
-///         narrower type, in memory of the host
+/// Weight  what weights and their gradients are stored in: the backend's scalar or a narrower type;
+///         in the memory of a device, or of the host
 template <lamina::tensor_backend Backend, class Weight = typename Backend::scalar_type>
 class tensor_block {
  public:
@@ -214,14 +239,13 @@ class tensor_block {
   vector_view<scalar_type> weights() const { return {weight_.front().data, size_of(specs_)}; }
 
   /// Draws every weight: a function of the seed, the layer, the tensor and the element alone.
-  void initialize(std::uint64_t seed) {
+  void initialize(Backend const& backend, std::uint64_t seed) {
     for (std::size_t i = 0; i < specs_.size(); ++i) {
-      vector_view<scalar_type> const values = flat(weight_[i]);
-      for (index_t e = 0; e < values.size; ++e) {
+      write_values(backend, flat(weight_[i]), [&](index_t e) {
         double value = specs_[i].mean;
         if (specs_[i].deviation > 0) value += specs_[i].deviation * normal(seed, i, e);
-        values[e] = lamina::stored<scalar_type>(static_cast<lamina::compute_t<scalar_type>>(value));
-      }
+        return lamina::stored<scalar_type>(static_cast<lamina::compute_t<scalar_type>>(value));
+      });
     }
   }
 

@@ -3,7 +3,7 @@
 // and a backward pass that does what a plan asks and nothing else.
 #pragma once
 
-#include "examples/decoder/batch.hpp"
+#include "examples/decoder/batch_attention.hpp"
 #include "examples/decoder/layer_backward.hpp"
 #include "lamina/model/transformer.hpp"
 
@@ -17,14 +17,21 @@ namespace decoder {
 ///
 /// Weight  what weights and their gradients are stored in. With lamina::bf16 they take half the
 ///         memory of float: weights are widened piece by piece where they are used, gradients are
-///         computed wide and rounded once, and an optimizer keeps masters of what it trains.
+///         computed wide and rounded once, and an optimizer keeps masters of what it trains. A
+///         backend with products of narrow matrices (cuda_backend) multiplies the stored weights
+///         by activations and gradients rounded to the same type, with sums in float; the residual
+///         stream, and all that lies between products, stays wide.
+///
+/// On a device nothing waits but what moves weights (initialize, copy_weights): passes can be asked
+/// for one after another, and captured in a graph once their memory has grown to the batch's size.
 template <lamina::tensor_backend Backend, class Weight = typename Backend::scalar_type>
 class transformer {
  public:
   using backend_type = Backend;
   using scalar_type = typename Backend::scalar_type;
   using weight_type = Weight;
-  using batch_type = token_batch;
+  /// token_batch on a host, device_batch on a device.
+  using batch_type = batch_for<Backend>;
   using parameter_type = lamina::parameter_view<Weight>;
 
   /// Weights are zero until initialize(), copy_weights() or a checkpoint fills them.
@@ -36,7 +43,7 @@ class transformer {
         stream_memory_(backend_),
         working_(backend_),
         outside_(backend_),
-        attention_scratch_(backend_),
+        attention_(backend_),
         wide_(backend_) {
     blocks_.reserve(static_cast<std::size_t>(shape_.layer_count) + 1);
     blocks_.emplace_back(backend_, outer_tensor_specs(shape_), lamina::outside_layers, "");
@@ -82,22 +89,23 @@ class transformer {
 
   /// Draws all weights; the same for the same seed and shape, whatever the backend.
   void initialize(std::uint64_t seed) {
-    for (auto& tensors : blocks_) tensors.initialize(seed);
+    for (auto& tensors : blocks_) tensors.initialize(backend_, seed);
   }
 
-  /// Takes over the weights of a model of the same shape, rounded if this one stores them narrower.
-  /// Throws config_error for another shape.
-  template <class Other>
-  void copy_weights(transformer<Backend, Other> const& other) {
+  /// Takes over the weights of a model of the same shape, of this backend or another one, rounded
+  /// if this one stores them narrower. Waits for devices. Throws config_error for another shape.
+  template <class OtherBackend, class Other>
+  void copy_weights(transformer<OtherBackend, Other> const& other) {
     if (!(shape_ == other.shape())) {
       lamina::throw_config_error("decoder::copy_weights: the models differ in shape");
     }
     for (index_t layer = lamina::outside_layers; layer < shape_.layer_count; ++layer) {
-      vector_view<Other const> const from = other.block(layer).weights();
-      vector_view<Weight> const to = block(layer).weights();
-      for (index_t i = 0; i < to.size; ++i) {
-        to[i] = lamina::stored<Weight>(static_cast<lamina::compute_t<Other>>(from[i]));
-      }
+      read_values(other.backend(), vector_view<Other const>(other.block(layer).weights()),
+                  [&](vector_view<Other const> from) {
+                    write_values(backend_, block(layer).weights(), [from](index_t i) {
+                      return lamina::stored<Weight>(static_cast<lamina::compute_t<Other>>(from[i]));
+                    });
+                  });
     }
   }
 
@@ -126,18 +134,18 @@ class transformer {
   /// Logits [logit_rows, vocab] of the wanted positions; valid until the next forward, may be
   /// overwritten. Keeps what backward reads for this plan, and nothing else.
   /// Throws what check(batch) and prepare(plan) throw, before anything runs.
-  matrix_view<scalar_type> forward(token_batch const& batch, lamina::backward_plan const& plan) {
+  matrix_view<scalar_type> forward(batch_type const& batch, lamina::backward_plan const& plan) {
     check(batch, shape_);
     prepare(plan);
-    begin(batch, static_cast<index_t>(batch.logit_rows.size()), &plan);
+    begin(batch, true, &plan);
     embed();
     run_layers(0, shape_.layer_count);
     return run_head();
   }
   /// The same logits, keeping nothing.
-  matrix_view<scalar_type> forward(token_batch const& batch) {
+  matrix_view<scalar_type> forward(batch_type const& batch) {
     check(batch, shape_);
-    begin(batch, static_cast<index_t>(batch.logit_rows.size()), nullptr);
+    begin(batch, true, nullptr);
     embed();
     run_layers(0, shape_.layer_count);
     return run_head();
@@ -146,10 +154,10 @@ class transformer {
   /// The residual stream [tokens, width] that enters a layer, or leaves the last one (layer =
   /// layer_count()); valid until the next forward. Computes no logits and keeps nothing.
   /// Throws what check(batch) throws, and config_error if there is no such layer.
-  matrix_view<scalar_type const> forward_prefix(token_batch const& batch, index_t layer) {
+  matrix_view<scalar_type const> forward_prefix(batch_type const& batch, index_t layer) {
     check(batch, shape_);
     check_layer("decoder::forward_prefix", layer);
-    begin(batch, 0, nullptr);
+    begin(batch, false, nullptr);
     embed();
     run_layers(0, layer);
     return stream_;
@@ -161,7 +169,7 @@ class transformer {
   /// stream  [tokens, width]  of the tokens of `batch`; may be what forward_prefix returned
   /// Throws as forward, shape_error if the stream is of another shape, and config_error if there
   /// is no such layer or the plan trains something below it.
-  matrix_view<scalar_type> forward_suffix(token_batch const& batch, index_t layer,
+  matrix_view<scalar_type> forward_suffix(batch_type const& batch, index_t layer,
                                           matrix_view<scalar_type const> stream,
                                           lamina::backward_plan const& plan) {
     check(batch, shape_);
@@ -176,7 +184,7 @@ class transformer {
                                  plan.stop_layer(), ", the stream enters layer ", layer);
     }
     prepare(plan);
-    begin(batch, static_cast<index_t>(batch.logit_rows.size()), &plan);
+    begin(batch, true, &plan);
     if (stream.data != stream_.data) {
       backend_.executor().run(stream.rows, copy_row<T>{stream, stream_});
     }
@@ -218,7 +226,7 @@ class transformer {
   }
   void check_kept(lamina::backward_plan const& plan) const;
 
-  void begin(token_batch const& batch, index_t logit_rows, lamina::backward_plan const* plan);
+  void begin(batch_type const& batch, bool with_logits, lamina::backward_plan const* plan);
   void embed();
   void run_layers(index_t first, index_t last);
   matrix_view<T> run_head();
@@ -234,11 +242,6 @@ class transformer {
                                                index_t layer) const {
     return {block(layer), plan, layer};
   }
-  attention_layout layout() const { return {&shape_, vector_view<index_t const>(batch_.offsets)}; }
-  matrix_view<T> attention_scratch(index_t size) {
-    attention_scratch_.reset(backend_, attention_worker_count * size);
-    return attention_scratch_.take(attention_worker_count, size);
-  }
 
   Backend backend_;
   config shape_;
@@ -246,9 +249,7 @@ class transformer {
   rotary_cache<Backend> rotary_;
 
   // The last forward pass.
-  token_batch batch_;
-  std::vector<index_t> positions_;                 // [tokens] in their sequences
-  index_t longest_ = 0;                            // tokens of the longest sequence
+  placed_batch<Backend> batch_;
   index_t stop_layer_ = lamina::max_layers;        // layers below kept nothing
   std::vector<layer_needs> needs_;                 // [layers] what they kept
   std::vector<arena<Backend>> saved_;              // [layers]
@@ -262,19 +263,18 @@ class transformer {
   vector_view<T> inverse_rms_;  // [logit rows]
   matrix_view<T> logits_;       // [logit rows, vocab]
 
-  arena<Backend> attention_scratch_;
+  batch_attention<Backend> attention_;
   widening<Backend> wide_;
-  std::vector<index_t> token_first_;      // [vocab + 1], see sum_by_token
-  std::vector<index_t> token_positions_;  // [tokens]
 };
 
-/// Takes over a batch and makes room for it: for the logits of `logit_rows` rows, and for what the
+/// Takes over a batch and makes room for it: for its logits, if they are wanted, and for what the
 /// backward pass of `plan` reads, if there is one.
 template <lamina::tensor_backend Backend, class Weight>
-void transformer<Backend, Weight>::begin(token_batch const& batch, index_t logit_rows,
+void transformer<Backend, Weight>::begin(batch_type const& batch, bool with_logits,
                                          lamina::backward_plan const* plan) {
-  batch_ = batch;
+  batch_.assign(batch);
   index_t const tokens = batch_.token_count(), d = shape_.width;
+  index_t const logit_rows = with_logits ? batch_.logit_rows().size : 0;
   stop_layer_ = plan != nullptr ? plan->stop_layer() : lamina::max_layers;
   stream_memory_.reset(backend_, tokens * d);
   stream_ = stream_memory_.take(tokens, d);
@@ -288,55 +288,42 @@ void transformer<Backend, Weight>::begin(token_batch const& batch, index_t logit
     needs_[static_cast<std::size_t>(layer)] =
         plan != nullptr ? layer_needs(*plan, layer) : layer_needs();
   }
-
-  positions_.resize(batch_.tokens.size());
-  longest_ = 0;
-  for (std::size_t s = 0; s + 1 < batch_.offsets.size(); ++s) {
-    index_t const begin = batch_.offsets[s], end = batch_.offsets[s + 1];
-    longest_ = std::max(longest_, end - begin);
-    for (index_t p = begin; p < end; ++p) positions_[static_cast<std::size_t>(p)] = p - begin;
-  }
-  rotary_.cover(backend_, shape_, longest_);
+  rotary_.cover(backend_, shape_, batch_.longest());
 }
 
 template <lamina::tensor_backend Backend, class Weight>
 void transformer<Backend, Weight>::embed() {
-  backend_.executor().run(stream_.rows,
-                          gather_rows<T, std::int32_t, Weight>{
-                              block(lamina::outside_layers).weight(outer_tensor::embedding),
-                              vector_view<std::int32_t const>(batch_.tokens), stream_});
+  backend_.executor().run(
+      stream_.rows,
+      gather_rows<T, std::int32_t, Weight>{
+          block(lamina::outside_layers).weight(outer_tensor::embedding), batch_.tokens(), stream_});
 }
 
 /// Takes the stream through layers [first, last).
 template <lamina::tensor_backend Backend, class Weight>
 void transformer<Backend, Weight>::run_layers(index_t first, index_t last) {
-  vector_view<index_t const> const positions(positions_);
-  forward_pass<Backend> const run{backend_, shape_, rotary_, positions, wide_, {}};
-  matrix_view<T> const scratch = attention_scratch(attention<T>::scratch_size(shape_, longest_));
+  forward_pass<Backend> const run{backend_, shape_, rotary_, batch_.positions(), wide_, {}};
   for (index_t layer = first; layer < last; ++layer) {
     auto const i = static_cast<std::size_t>(layer);
     layer_activations<T>& a = activations_[i];
-    a = layer_activations<T>::lay_out(backend_, saved_[i], working_, shape_, positions.size,
+    a = layer_activations<T>::lay_out(backend_, saved_[i], working_, shape_, run.token_count(),
                                       needs_[i]);
-    forward_layer(
-        run, block(layer), a, stream_, [&](matrix_view<T const> qkv, matrix_view<T> mixed) {
-          backend_.executor().run(attention_worker_count,
-                                  attention<T>{layout(), qkv, mixed, a.log_sums, scratch});
-        });
+    forward_layer(run, block(layer), a, stream_,
+                  [&](matrix_view<T const> qkv, matrix_view<T> mixed) {
+                    attention_.forward(backend_, shape_, batch_, qkv, mixed, a.log_sums);
+                  });
   }
 }
 
 template <lamina::tensor_backend Backend, class Weight>
 matrix_view<typename Backend::scalar_type> transformer<Backend, Weight>::run_head() {
-  vector_view<index_t const> const rows(batch_.logit_rows);
+  vector_view<index_t const> const rows = batch_.logit_rows();
   auto const epsilon = static_cast<T>(shape_.norm_epsilon);
   backend_.executor().run(rows.size, gather_rows<T, index_t>{stream_, rows, last_});
   backend_.executor().run(rows.size,
                           rms_norm<T>{last_, final_norm(), epsilon, hidden_, {}, inverse_rms_});
-  read_weights(backend_, wide_, matrix_view<Weight const>(head()), [&](index_t first, auto part) {
-    backend_.gemm(transpose::no, transpose::yes, T(1), hidden_, part, T(0),
-                  columns(logits_, first, part.rows));
-  });
+  forward_pass<Backend> const run{backend_, shape_, rotary_, rows, wide_, {}};
+  run.project(hidden_, head(), logits_);
   return logits_;
 }
 
@@ -376,22 +363,17 @@ void transformer<Backend, Weight>::backward(matrix_view<scalar_type const> d_log
   backward_outside(d_logits, plan, g, into_layers);
   if (!into_layers) return;
 
-  backward_pass<Backend> const run{backend_, shape_, rotary_,
-                                   vector_view<index_t const>(positions_), wide_};
-  matrix_view<T> const scratch =
-      attention_scratch(attention_backward<T>::scratch_size(shape_, longest_));
+  backward_pass<Backend> const run{backend_, shape_, rotary_, batch_.positions(), wide_};
   for (index_t layer = shape_.layer_count - 1; layer >= plan.stop_layer(); --layer) {
     layer_needs const needs(plan, layer);
     auto const grads = gradients(plan, layer);
     auto const& a = activations_[static_cast<std::size_t>(layer)];
     backward_mlp(run, needs, block(layer), grads, a, g);
     if (!needs.middle) return;
-    backward_attention(
-        run, needs, block(layer), grads, a, g, [&](auto const& saved, auto const& d) {
-          backend_.executor().run(
-              attention_worker_count,
-              attention_backward<T>{layout(), saved.qkv, saved.log_sums, d.mixed, d.qkv, scratch});
-        });
+    backward_attention(run, needs, block(layer), grads, a, g,
+                       [&](auto const& saved, auto const& d) {
+                         attention_.backward(backend_, shape_, batch_, saved, d.mixed, d.qkv);
+                       });
   }
   if (plan.trains_embeddings()) embedding_gradient(d_logits, g.stream);
 }
@@ -410,7 +392,7 @@ void transformer<Backend, Weight>::backward_outside(matrix_view<T const> d_logit
   vector_view<Weight> const d_norm = grads.vector(outer_tensor::final_norm);
   if (d_norm.empty() && !into_layers) return;
 
-  vector_view<index_t const> const rows(batch_.logit_rows);
+  vector_view<index_t const> const rows = batch_.logit_rows();
   matrix_view<T> const d_hidden = g.branch.row_block(0, rows.size);
   run.input_gradient(d_logits, head(), d_hidden);
   run.norm_weight_gradient(last_, inverse_rms_, d_hidden, d_norm);
@@ -423,34 +405,18 @@ void transformer<Backend, Weight>::backward_outside(matrix_view<T const> d_logit
 template <lamina::tensor_backend Backend, class Weight>
 void transformer<Backend, Weight>::embedding_gradient(matrix_view<T const> d_logits,
                                                       matrix_view<T const> d_stream) {
-  // A counting sort of the positions by token.
-  token_first_.assign(static_cast<std::size_t>(shape_.vocab) + 1, 0);
-  token_positions_.resize(batch_.tokens.size());
-  for (std::int32_t const token : batch_.tokens) {
-    ++token_first_[static_cast<std::size_t>(token) + 1];
-  }
-  for (std::size_t v = 1; v < token_first_.size(); ++v) token_first_[v] += token_first_[v - 1];
-  for (std::size_t p = 0; p < batch_.tokens.size(); ++p) {
-    auto const token = static_cast<std::size_t>(batch_.tokens[p]);
-    token_positions_[static_cast<std::size_t>(token_first_[token]++)] = static_cast<index_t>(p);
-  }
-  // Each first now stands at its end, which is the next one's start.
-  for (std::size_t v = token_first_.size() - 1; v > 0; --v) token_first_[v] = token_first_[v - 1];
-  token_first_[0] = 0;
-
-  vector_view<index_t const> const token_first(token_first_);
-  write_gradient(
-      backend_, wide_, block(lamina::outside_layers).gradient(outer_tensor::embedding),
-      [&](index_t first, matrix_view<T> part) {
-        if (shape_.tied_head) {
-          backend_.gemm(transpose::yes, transpose::no, T(1), columns(d_logits, first, part.rows),
-                        hidden_, T(0), part);
-        }
-        backend_.executor().run(
-            part.rows,
-            sum_by_token<T>{d_stream, token_first.subview(first, part.rows + 1),
-                            vector_view<index_t const>(token_positions_), shape_.tied_head, part});
-      });
+  token_order_view const order = batch_.order(shape_.vocab);
+  write_gradient(backend_, wide_, block(lamina::outside_layers).gradient(outer_tensor::embedding),
+                 [&](index_t first, matrix_view<T> part) {
+                   if (shape_.tied_head) {
+                     backend_.gemm(transpose::yes, transpose::no, T(1),
+                                   columns(d_logits, first, part.rows), hidden_, T(0), part);
+                   }
+                   backend_.executor().run(
+                       part.rows,
+                       sum_by_token<T>{d_stream, order.first.subview(first, part.rows + 1),
+                                       order.positions, shape_.tied_head, part});
+                 });
 }
 
 }  // namespace decoder

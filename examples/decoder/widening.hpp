@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Weights stored narrower than they are computed in: read and written piece by piece, so that the
-// wide form of a tensor never exists as a whole. Weights of full width pass through untouched.
+// wide form of a tensor never exists as a whole; or multiplied as they are, by backends that can.
+// Weights of full width pass through untouched.
 #pragma once
 
 #include <algorithm>
@@ -8,17 +9,51 @@
 #include "examples/decoder/rows.hpp"
 #include "examples/decoder/tensors.hpp"
 #include "examples/decoder/workspace.hpp"
+#include "lamina/backend/backend_vector.hpp"
 #include "lamina/optim/update_row.hpp"
 
 namespace decoder {
 
-/// Memory for wide pieces. Stays empty where nothing is narrow.
+/// A backend that multiplies matrices as they are stored: narrow operands, sums in its scalar, and
+/// a result in either type.
+template <class Backend, class Weight>
+concept narrow_products =
+    lamina::tensor_backend<Backend> && !std::same_as<Weight, typename Backend::scalar_type> &&
+    requires(Backend const& backend, typename Backend::scalar_type s, matrix_view<Weight const> in,
+             matrix_view<Weight> narrow, matrix_view<typename Backend::scalar_type> wide) {
+  backend.gemm(lamina::transpose::no, lamina::transpose::no, s, in, in, s, narrow);
+  backend.gemm(lamina::transpose::no, lamina::transpose::no, s, in, in, s, wide);
+};
+
+/// Memory of a factor of a narrow product.
+template <lamina::tensor_backend Backend>
+class narrow_factor {
+ public:
+  explicit narrow_factor(Backend const& backend) : bytes_(backend, 0) {}
+
+  /// Room for a matrix; what it was last used for is invalid.
+  template <class Weight>
+  matrix_view<Weight> take(Backend const& backend, index_t rows, index_t cols) {
+    index_t const size = rows * cols * static_cast<index_t>(sizeof(Weight));
+    if (size > bytes_.size())
+      bytes_ = lamina::backend_vector<Backend, unsigned char>(backend, size);
+    return {reinterpret_cast<Weight*>(bytes_.view().data), rows, cols};
+  }
+
+ private:
+  lamina::backend_vector<Backend, unsigned char> bytes_;
+};
+
+/// Memory for pieces in another type. Stays empty where nothing is narrow.
 template <lamina::tensor_backend Backend>
 struct widening {
-  explicit widening(Backend const& backend) : panel(backend), vectors(backend) {}
+  explicit widening(Backend const& backend)
+      : panel(backend), vectors(backend), left(backend), right(backend) {}
 
-  arena<Backend> panel;    // some rows of a matrix
-  arena<Backend> vectors;  // the norms and biases of a layer
+  arena<Backend> panel;          // some rows of a matrix
+  arena<Backend> vectors;        // the norms and biases of a layer
+  narrow_factor<Backend> left;   // of activations or their gradients
+  narrow_factor<Backend> right;  // of activations
 
   /// Elements of a panel: enough rows for a good matrix product, few enough for the cache.
   static constexpr index_t panel_size = index_t{1} << 20;
@@ -30,8 +65,10 @@ struct convert_row {
   matrix_view<From const> source;
   matrix_view<To> target;
 
+  static constexpr auto schedule = lamina::row_schedule::block;
+
   template <lane_group Lanes>
-  void operator()(Lanes lanes, index_t row) const {
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     From const* const from = source.row(row).data;
     To* const to = target.row(row).data;
     lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) {
@@ -88,6 +125,20 @@ void write_gradient(Backend const& backend, widening<Backend>& memory, vector_vi
                  [&](index_t, auto row) { f(flat(row)); });
 }
 
+/// The next part of `memory`, filled with a vector in the backend's scalar.
+template <lamina::tensor_backend Backend, class Weight>
+vector_view<typename Backend::scalar_type const> widened_into(Backend const& backend,
+                                                              vector_view<Weight const> vector,
+                                                              arena<Backend>& memory) {
+  using T = typename Backend::scalar_type;
+  matrix_view<T> const wide = memory.take(1, vector.size);
+  if (vector.size > 0) {
+    backend.executor().run(
+        1, convert_row<Weight, T>{matrix_view<Weight const>(vector.data, 1, vector.size), wide});
+  }
+  return flat(wide);
+}
+
 /// A vector in the backend's scalar. Valid until the next vectors with this memory.
 template <lamina::tensor_backend Backend, class Weight>
 vector_view<typename Backend::scalar_type const> wide_vector(Backend const& backend,
@@ -98,9 +149,7 @@ vector_view<typename Backend::scalar_type const> wide_vector(Backend const& back
     return vector;
   } else {
     memory.vectors.reset(backend, vector.size);
-    vector_view<T> const wide = flat(memory.vectors.take(1, vector.size));
-    for (index_t i = 0; i < wide.size; ++i) wide[i] = static_cast<T>(vector[i]);
-    return wide;
+    return widened_into(backend, vector_view<Weight const>(vector), memory.vectors);
   }
 }
 
@@ -130,13 +179,18 @@ layer_vectors<typename Backend::scalar_type> vectors_of(
     index_t size = 0;
     for (auto const& vector : narrow) size += vector.size;
     memory.vectors.reset(backend, size);
-    for (int i = 0; i < 5; ++i) {
-      vector_view<T> const target = flat(memory.vectors.take(1, narrow[i].size));
-      for (index_t c = 0; c < target.size; ++c) target[c] = static_cast<T>(narrow[i][c]);
-      wide[i] = target;
-    }
+    for (int i = 0; i < 5; ++i) wide[i] = widened_into(backend, narrow[i], memory.vectors);
   }
   return {wide[0], wide[1], wide[2], wide[3], wide[4]};
+}
+
+/// A matrix rounded to the type that weights are stored in.
+template <class Weight, lamina::tensor_backend Backend>
+matrix_view<Weight const> narrowed(Backend const& backend, narrow_factor<Backend>& memory,
+                                   matrix_view<typename Backend::scalar_type const> x) {
+  matrix_view<Weight> const narrow = memory.template take<Weight>(backend, x.rows, x.cols);
+  backend.executor().run(x.rows, convert_row<typename Backend::scalar_type, Weight>{x, narrow});
+  return narrow;
 }
 
 /// Columns [first, first + count) of a matrix.

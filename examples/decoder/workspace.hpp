@@ -75,13 +75,15 @@ struct layer_activations {
                                    layer_needs const& needs) {
     layer_activations a;
     index_t kept_size = 0, attention_size = 0, mlp_size = 0;
-    a.visit(shape, tokens, needs, [&](matrix_view<T>&, branch b, bool keep, index_t r, index_t c) {
+    constexpr bool keep_mixed = lamina::device_backend<Backend>;
+    auto const count = [&](matrix_view<T>&, branch b, bool keep, index_t r, index_t c) {
       (keep ? kept_size : b == branch::attention ? attention_size : mlp_size) += r * c;
-    });
+    };
+    a.visit(shape, tokens, needs, keep_mixed, count);
     kept.reset(backend, kept_size);
     working.reset(backend, (std::max)(attention_size, mlp_size));
     branch last = branch::attention;
-    a.visit(shape, tokens, needs,
+    a.visit(shape, tokens, needs, keep_mixed,
             [&](matrix_view<T>& m, branch b, bool keep, index_t r, index_t c) {
               if (b != last) working.reset(backend, 0);
               last = b;
@@ -101,9 +103,10 @@ struct layer_activations {
   enum class branch : std::uint8_t { attention, mlp };
 
   // Calls f(view, branch, whether it is kept, rows, columns) for every view the layer has, the
-  // attention branch first.
+  // attention branch first. A device's backward pass through the attention reads its output.
   template <class F>
-  void visit(config const& shape, index_t tokens, layer_needs const& needs, F const& f) {
+  void visit(config const& shape, index_t tokens, layer_needs const& needs, bool keep_mixed,
+             F const& f) {
     index_t const d = shape.width, q = shape.query_width(), w = shape.ffn_width;
     auto const always = [&](matrix_view<T>& m, branch b, bool keep, index_t cols) {
       f(m, b, keep, tokens, cols);
@@ -115,7 +118,7 @@ struct layer_activations {
     branch const att = branch::attention, mlp = branch::mlp;
     always(attention_input, att, needs.qkv, d);
     always(qkv, att, needs.attention_inner, shape.qkv_width());
-    always(mixed, att, needs.output, q);
+    always(mixed, att, needs.output || (keep_mixed && needs.attention_inner), q);
     if_kept(attention_residual, att, needs.attention_input, tokens, d);
     if_kept(attention_inverse_rms, att, needs.attention_input, 1, tokens);
     if_kept(log_sums, att, needs.attention_inner, tokens, shape.head_count);
@@ -144,7 +147,7 @@ class rotary_cache {
     memory_.reset(backend, 2 * position_count * half);
     cosine_ = memory_.take(position_count, half);
     sine_ = memory_.take(position_count, half);
-    backend.executor().run(position_count, rotary_table<scalar_type>{&shape, cosine_, sine_});
+    backend.executor().run(position_count, rotary_table<scalar_type>{shape, cosine_, sine_});
   }
   matrix_view<scalar_type const> cosine() const { return cosine_; }
   matrix_view<scalar_type const> sine() const { return sine_; }

@@ -18,16 +18,23 @@
 namespace lamina::testing {
 
 /// Executor that works every row with `lane_count` threads that can keep `slots` chunks each; with
-/// 0 lanes, by one lane without memory.
+/// 0 lanes, by one lane without memory. A body that shares memory gets what it asks for.
 struct simulated_rows {
   index_t lane_count = 0;
   index_t slots = 0;
 
   template <row_body Body>
   void run(index_t rows, Body const& body) const {
-    if (lane_count == 0) return host_rows<>{}.run(rows, body);
-    if (slots == 0) return threaded_rows{lane_count}.run(rows, body);
-    keeping_rows{lane_count, slots}.run(rows, body);
+    if constexpr (sharing_body<Body>) {
+      index_t const lanes = lane_count > 0 ? lane_count : 1, row = lanes * slot_bytes;
+      keeping_rows{lanes, (body.shared_bytes() + row - 1) / row}.run(rows, body);
+    } else if (lane_count == 0) {
+      host_rows<>{}.run(rows, body);
+    } else if (slots == 0) {
+      threaded_rows{lane_count}.run(rows, body);
+    } else {
+      keeping_rows{lane_count, slots}.run(rows, body);
+    }
   }
 };
 

@@ -86,6 +86,8 @@ struct keeping_lanes : threaded_lanes {
 
   index_t slot_count() const { return slots; }
   void* slot(index_t k) const { return memory + (k * count() + lane()) * slot_bytes; }
+  void* shared() const { return memory; }
+  void sync() const { team->barrier.arrive_and_wait(); }
   template <class T, class Combine>
   T fold(T value, Combine const& combine) const {
     static_assert(sizeof(T) <= sizeof(lane_team::parcel));
@@ -123,6 +125,7 @@ struct keeping_rows {
       threads.emplace_back([&, lane] {
         for (index_t row = 0; row < rows; ++row) {
           body(keeping_lanes{{&team, lane}, slots, memory.get()}, row);
+          team.barrier.arrive_and_wait();  // the memory is the next row's only then
         }
       });
     }
@@ -147,6 +150,7 @@ struct spawning_for {
 
 static_assert(lane_group<threaded_lanes>);
 static_assert(keeping_lane_group<keeping_lanes>);
+static_assert(sharing_lane_group<keeping_lanes>);
 static_assert(row_executor<threaded_rows>);
 static_assert(row_executor<keeping_rows>);
 static_assert(parallel_for<spawning_for>);

@@ -77,10 +77,14 @@ __device__ T combine_block(T value, Combine const& combine) {
   return value;
 }
 
-// What a block's lanes keep on the chip. Neighbouring lanes have neighbouring slots.
-__device__ inline void* block_slot(index_t slot) {
+// What a block's lanes keep on the chip.
+__device__ inline unsigned char* block_memory() {
   extern __shared__ __align__(16) unsigned char kept[];
-  return kept + (slot * blockDim.x + threadIdx.x) * slot_bytes;
+  return kept;
+}
+// Neighbouring lanes have neighbouring slots.
+__device__ inline void* block_slot(index_t slot) {
+  return block_memory() + (slot * blockDim.x + threadIdx.x) * slot_bytes;
 }
 
 }  // namespace detail
@@ -119,6 +123,8 @@ struct block_lanes {
   }
   __device__ index_t slot_count() const { return slots; }
   __device__ void* slot(index_t k) const { return detail::block_slot(k); }
+  __device__ void* shared() const { return detail::block_memory(); }
+  __device__ void sync() const { __syncthreads(); }
 };
 
 /// All threads of a cluster of 1, 2, 4 or 8 such blocks (compute capability 9.0), which meet in
@@ -184,6 +190,7 @@ struct cluster_lanes {
 
 static_assert(lane_group<warp_lanes>);
 static_assert(keeping_lane_group<block_lanes>);
+static_assert(sharing_lane_group<block_lanes>);
 static_assert(keeping_lane_group<cluster_lanes>);
 
 LAMINA_NAMESPACE_END

@@ -53,6 +53,10 @@ __global__ void __launch_bounds__(cluster_threads, 2)
   body(block_lanes{slots}, index_t{blockIdx.x});
 }
 template <row_body Body>
+__global__ void __launch_bounds__(row_threads, 2) sharing_rows(Body const __grid_constant__ body) {
+  body(block_lanes{0}, index_t{blockIdx.x});
+}
+template <row_body Body>
 __global__ void __launch_bounds__(cluster_threads, 2)
     cluster_rows(Body const __grid_constant__ body, index_t slots, unsigned blocks) {
   cluster_lanes const lanes{slots};
@@ -77,12 +81,14 @@ index_t kept_bytes(Body const& body) {
 ///
 /// A body of blocks or clusters may say kept_bytes(): what its lanes would like to keep of a row.
 /// They get slots for all of it where it fits on the chip, for a part of it elsewhere. Without
-/// clusters (compute capability below 9.0) a cluster is one block.
+/// clusters (compute capability below 9.0) a cluster is one block. A body of blocks that says
+/// shared_bytes() gets one block of 256 threads a row with as much shared memory.
 struct cuda_rows {
   cudaStream_t stream;
   cuda_limits limits;
 
-  /// Throws cuda_error if the launch is refused; nothing has been done then.
+  /// Throws cuda_error if the launch is refused, for want of shared memory say; nothing has been
+  /// done then.
   template <row_body Body>
   void run(index_t rows, Body const& body) const {
     if (rows <= 0) return;
@@ -94,6 +100,10 @@ struct cuda_rows {
       constexpr unsigned warps = detail::row_threads / 32;
       launch(detail::warp_rows<Body>, rows, blocks_of(rows, warps), dim3(32, warps), 0, 1, body,
              rows);
+    } else if constexpr (sharing_body<Body>) {
+      static_assert(schedule == row_schedule::block, "lamina: the lanes of a block share memory");
+      launch(detail::sharing_rows<Body>, rows, rows, dim3(detail::row_threads), body.shared_bytes(),
+             1, body);
     } else {
       bool const clusters = schedule == row_schedule::cluster && limits.compute_capability >= 90;
       // Two blocks share a multiprocessor, so that one computes while the other waits for memory.

@@ -43,6 +43,20 @@ concept keeping_lane_group = lane_group<L> &&
 };
 inline constexpr index_t slot_bytes = 16;
 
+/// Lanes of whole blocks that work in one piece of memory on the chip: shared() has the bytes that
+/// the body's shared_bytes() asks for, aligned to slot_bytes; sync(), which all lanes have to
+/// reach, lets each see what the others wrote. A body has either slots or shared memory.
+template <class L>
+concept sharing_lane_group = lane_group<L> && requires(L const lanes) {
+  { lanes.shared() } -> std::same_as<void*>;
+  lanes.sync();
+};
+/// A body that works in shared memory.
+template <class B>
+concept sharing_body = requires(B const& body) {
+  { body.shared_bytes() } -> std::convertible_to<index_t>;
+};
+
 /// How many threads of a device suit a row of a body. Hosts do not ask.
 enum class row_schedule : unsigned char {
   thread,   ///< one: short rows, no collectives

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Weights of bfloat16 on a device: widened for products that need it, or multiplied as they are.
+#include <doctest/doctest.h>
+
+#include "lamina/layers/selector.hpp"
+#include "tests/examples/decoder_device_cases.hpp"
+
+using namespace decoder;
+using namespace decoder::testing;
+using lamina::bf16;
+using lamina::plan_backward;
+
+namespace {
+
+// A device that multiplies bf16 by bf16 with wide sums, as cuBLAS does.
+struct narrow_device : simulated_device<float> {
+  using simulated_device<float>::gemm;
+  template <class Out>
+  void gemm(lamina::transpose ta, lamina::transpose tb, float alpha, matrix_view<bf16 const> a,
+            matrix_view<bf16 const> b, float beta, matrix_view<Out> c) const {
+    auto const at = [](lamina::transpose t, matrix_view<bf16 const> m, index_t i, index_t k) {
+      return static_cast<double>(t == lamina::transpose::yes ? m(k, i) : m(i, k));
+    };
+    index_t const depth = ta == lamina::transpose::yes ? a.rows : a.cols;
+    work->ask([=] {
+      for (index_t i = 0; i < c.rows; ++i) {
+        for (index_t j = 0; j < c.cols; ++j) {
+          double sum = 0;
+          for (index_t k = 0; k < depth; ++k) {
+            auto const other =
+                tb == lamina::transpose::yes ? lamina::transpose::no : lamina::transpose::yes;
+            sum += at(ta, a, i, k) * at(other, b, j, k);
+          }
+          float const old = beta == 0 ? 0.0f : beta * static_cast<float>(c(i, j));
+          c(i, j) = static_cast<Out>(alpha * static_cast<float>(sum) + old);
+        }
+      }
+    });
+  }
+};
+static_assert(narrow_products<narrow_device, bf16>);
+static_assert(!narrow_products<simulated_device<float>, bf16>);
+
+// Distances of logits and gradients from those of the host with the same weights.
+template <class Device>
+std::pair<double, double> distances(config const& shape) {
+  model_pair<float, bf16, Device> models(shape);
+  auto const plan = plan_backward(3, lamina::all_layers(3), {.embeddings = true});
+  auto const batch = random_batch(shape, {5, 2, 9, 4}, 3);
+  auto const d_logits =
+      random_coefficients<float>(static_cast<index_t>(batch.logit_rows.size()) * shape.vocab, 5);
+  uploaded placed_d_logits(models.backend, d_logits);
+  auto const expected = copy_of(models.host.forward(batch, plan));
+  models.host.backward(as_matrix(d_logits, shape.vocab), plan);
+  auto const placed = models.place(batch);
+  auto const logits = fetch(models.backend, models.device.forward(placed, plan));
+  models.device.backward(placed_d_logits.matrix(shape.vocab), plan);
+  return {distance(logits, expected), models.gradient_distance()};
+}
+
+}  // namespace
+
+TEST_CASE("decoder on a device: widened weights give the numbers of the host") {
+  for (named_config const& tested : small_configs()) {
+    CAPTURE(tested.name);
+    auto const [logits, gradients] = distances<simulated_device<float>>(tested.shape);
+    CHECK(logits < 1e-5);
+    CHECK(gradients < 0.005);  // one rounding to bfloat16 may fall the other way
+  }
+}
+
+TEST_CASE("decoder on a device: narrow products differ by the rounding of activations") {
+  for (named_config const& tested : small_configs()) {
+    CAPTURE(tested.name);
+    auto const [logits, gradients] = distances<narrow_device>(tested.shape);
+    CHECK(logits > 1e-5);
+    CHECK(logits < 0.03);
+    CHECK(gradients < 0.25);  // of key biases, whose terms nearly cancel
+  }
+}
