@@ -35,6 +35,8 @@ TEST_CASE_TEMPLATE("backend_vector: zeros, then what was copied, on hosts and de
   CHECK(found[0].first == 0);
   CHECK(found[1].second == 2.0f);
   CHECK(found[2].first == 3);
+  CHECK(read_element(backend, moved.view(), 1).first == 1);
+  CHECK(read_element(backend, moved.view(), 2).second == 4.0f);
   CHECK(backend_vector<Backend, double>(backend, 0).to_host(backend).empty());
 }
 

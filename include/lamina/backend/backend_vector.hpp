@@ -51,6 +51,15 @@ void check_reach(std::string_view function, Backend const& backend, std::string_
 
 }  // namespace detail
 
+/// One element for the host, without an allocation. On a device it waits for the stream.
+template <tensor_backend Backend, class T>
+T read_element(Backend const& backend, vector_view<T const> elements, index_t index) {
+  T value;
+  copy_elements(backend, elements.subview(index, 1), vector_view<T>(&value, 1));
+  wait(backend);
+  return value;
+}
+
 /// Owns `size` elements where bodies of the backend can use them; zero at first. Movable.
 template <tensor_backend Backend, class T>
 class backend_vector {

@@ -181,7 +181,7 @@ class gradient_norm_meter {
   /// What the last run found [1].
   vector_view<gradient_norm_result const> result() const noexcept { return result_.view(); }
   /// The same for the host; on a device it waits.
-  gradient_norm_result read() const { return result_.to_host(backend_)[0]; }
+  gradient_norm_result read() const { return read_element(backend_, result(), 0); }
 
  private:
   static detail::gradient_rows<Backend, T> checked(

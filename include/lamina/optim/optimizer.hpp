@@ -146,7 +146,7 @@ class optimizer {
   /// What the last step did [1], where bodies can use it: in a device's memory.
   vector_view<step_status const> status() const noexcept { return bound_.status.view(); }
   /// The same for the host. On a device it waits.
-  step_status read_status() const { return bound_.status.to_host(backend_)[0]; }
+  step_status read_status() const { return read_element(backend_, status(), 0); }
 
   /// Trains another list from now on: the selection changed, or the host moved its tensors.
   ///

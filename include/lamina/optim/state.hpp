@@ -96,12 +96,8 @@ class optimizer_state {
   index_t element_count(index_t parameter) const { return at(parameter).size; }
   /// Steps this parameter has been trained for: its own count, since parameters may join later.
   index_t step_count(index_t parameter) const {
-    if constexpr (device_backend<Backend>) {
-      static_cast<void>(at(parameter));
-      return step_counts_.to_host(backend_)[static_cast<std::size_t>(parameter)];
-    } else {
-      return step_counts_.view()[parameter];
-    }
+    static_cast<void>(at(parameter));
+    return read_element(backend_, step_counts_.view(), parameter);
   }
   /// The same for all parameters, where bodies count.
   vector_view<index_t> step_counts() noexcept { return step_counts_.view(); }
