@@ -52,8 +52,8 @@ int main(int argument_count, char** arguments) {
   gpt2_build(&engine, config, 1);
   gpt2_build(&base, config, 1);
   episodes demonstrations, e;
-  episodes_alloc(&demonstrations, 32);
-  episodes_alloc(&e, 64);
+  sorting_alloc(&demonstrations, 32);
+  sorting_alloc(&e, 64);
 
   gpt2_reserve(&engine, demonstrations.B, demonstrations.T);
   float loss = 0;

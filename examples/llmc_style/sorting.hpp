@@ -11,7 +11,7 @@
 
 inline constexpr long digits = 3, episode_tokens = 2 * digits, sort_vocab = 10;
 
-// B episodes of T = episode_tokens - 1 inputs; row b, t of `targets` follows row b, t of `inputs`.
+// B episodes of T inputs; row b, t of `targets` follows row b, t of `inputs`.
 struct episodes {
   long B, T;
   int *inputs, *targets;    // [B, T]
@@ -20,8 +20,7 @@ struct episodes {
   float* rewards;           // [B]
 };
 
-inline void episodes_alloc(episodes* e, long B) {
-  long const T = episode_tokens - 1;
+inline void episodes_alloc(episodes* e, long B, long T) {
   auto const count = static_cast<size_t>(B * T);
   e->B = B, e->T = T;
   e->inputs = static_cast<int*>(std::calloc(count, sizeof(int)));
@@ -29,7 +28,12 @@ inline void episodes_alloc(episodes* e, long B) {
   e->answered = static_cast<unsigned char*>(std::calloc(count, 1));
   e->log_probs = gpt2_alloc(B * T);
   e->rewards = gpt2_alloc(B);
-  for (long i = 0; i < B * T; ++i) e->answered[i] = i % T >= digits - 1;
+}
+
+// Room for B sorting episodes.
+inline void sorting_alloc(episodes* e, long B) {
+  episodes_alloc(e, B, episode_tokens - 1);
+  for (long i = 0; i < B * e->T; ++i) e->answered[i] = i % e->T >= digits - 1;
 }
 
 inline void episodes_free(episodes* e) {

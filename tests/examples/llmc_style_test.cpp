@@ -26,7 +26,7 @@ struct answered_episodes {
                                                            .heads = 2,
                                                            .width = 8}) {
     gpt2_build(&model, config, 2);
-    episodes_alloc(&e, B);
+    sorting_alloc(&e, B);
     gpt2_reserve(&model, B, e.T);
     // Away from the initial values, at which biases and norms would hide mistakes.
     for (long i = 0; i < model.param_count; ++i) {
