@@ -20,7 +20,7 @@ namespace model_bench {
 using lamina::index_t;
 
 #if defined(_OPENMP)
-using backend_type = lamina::eigen_backend<float, lamina::openmp_for, examples::chosen_gemm<float>>;
+using backend_type = examples::chosen_backend<float, lamina::openmp_for>;
 #else
 using backend_type = examples::chosen_backend<float>;
 #endif

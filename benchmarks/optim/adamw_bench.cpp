@@ -11,7 +11,7 @@
 #include <cstring>
 #include <vector>
 
-#include "lamina/backend/eigen.hpp"
+#include "examples/support/gemm.hpp"
 #include "lamina/optim/adamw.hpp"
 #include "lamina/optim/sgd.hpp"
 
@@ -85,7 +85,7 @@ void adamw_textbook_loop(benchmark::State& state) {
 template <class T>
 void adamw_step(benchmark::State& state) {
   tensors<T> host(state.range(0));
-  lamina::adamw optimizer(lamina::eigen_backend<T>{}, host.parameters(),
+  lamina::adamw optimizer(examples::chosen_backend<T>{}, host.parameters(),
                           {.learning_rate = 1e-5, .clip_norm = 1.0});
   against_memcpy(state, 8 * state.range(0) * index_t{sizeof(T)}, [&] { optimizer.step(); });
 }
@@ -93,7 +93,7 @@ void adamw_step(benchmark::State& state) {
 template <class T>
 void sgd_momentum_step(benchmark::State& state) {
   tensors<T> host(state.range(0));
-  lamina::sgd optimizer(lamina::eigen_backend<T>{}, host.parameters(),
+  lamina::sgd optimizer(examples::chosen_backend<T>{}, host.parameters(),
                         {.learning_rate = 1e-5, .momentum = 0.9, .clip_norm = 1.0});
   against_memcpy(state, 6 * state.range(0) * index_t{sizeof(T)}, [&] { optimizer.step(); });
 }
@@ -103,7 +103,7 @@ void gradient_norm(benchmark::State& state) {
   tensors<T> host(state.range(0));
   auto const parameters = host.parameters();
   against_memcpy(state, state.range(0) * index_t{sizeof(T)}, [&] {
-    benchmark::DoNotOptimize(lamina::gradient_norm(lamina::eigen_backend<T>{}, parameters));
+    benchmark::DoNotOptimize(lamina::gradient_norm(examples::chosen_backend<T>{}, parameters));
   });
 }
 

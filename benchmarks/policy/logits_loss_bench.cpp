@@ -16,7 +16,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "lamina/backend/eigen.hpp"
+#include "examples/support/gemm.hpp"
 #include "lamina/policy/logits_loss.hpp"
 #include "lamina/policy/presets.hpp"
 
@@ -98,7 +98,7 @@ void logits_loss(benchmark::State& state) {
   std::vector<T> copy(fresh.logits.size());
   rollouts<float> const plain(tokens, vocab);
   std::vector<float> textbook_logits = plain.logits;
-  lamina::eigen_backend<float, ParallelFor> const backend;
+  examples::chosen_backend<float, ParallelFor> const backend;
   lamina::grpo const estimator{.surrogate = {.clip_low = 0.2, .clip_high = 0.28}};
   auto outputs =
       lamina::policy_outputs<typename rollouts<T>::compute>{data.log_probs, data.d_log_probs, {}};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The GEMM that examples and benchmarks are built with: the CMake option LAMINA_GEMM.
+// The GEMM that examples and benchmarks are built with, the CMake option LAMINA_GEMM, and the
+// storage: Eigen's, or xtensor's in the benchmarks that hold one against the other.
 #pragma once
 
 #include <concepts>
@@ -7,6 +8,9 @@
 
 #include "lamina/backend/eigen.hpp"
 
+#if defined(LAMINA_EXAMPLE_XTENSOR)
+#include "lamina/backend/xtensor.hpp"
+#endif
 #if defined(LAMINA_EXAMPLE_GEMM_CBLAS)
 #include "lamina/backend/gemm_cblas.hpp"
 #elif defined(LAMINA_EXAMPLE_GEMM_ONEDNN)
@@ -44,8 +48,12 @@ using chosen_gemm = lamina::eigen_gemm;
 inline constexpr char const* chosen_gemm_name = "Eigen";
 #endif
 
-/// Eigen storage, rows on the calling thread, products by the chosen GEMM.
-template <lamina::real T>
-using chosen_backend = lamina::eigen_backend<T, lamina::serial_for, chosen_gemm<T>>;
+/// Products by the chosen GEMM; rows on the calling thread, unless a hook says otherwise.
+template <lamina::real T, lamina::parallel_for ParallelFor = lamina::serial_for>
+#if defined(LAMINA_EXAMPLE_XTENSOR)
+using chosen_backend = lamina::xtensor_backend<T, ParallelFor, chosen_gemm<T>>;
+#else
+using chosen_backend = lamina::eigen_backend<T, ParallelFor, chosen_gemm<T>>;
+#endif
 
 }  // namespace examples

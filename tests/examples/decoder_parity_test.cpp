@@ -6,16 +6,14 @@
 #include <map>
 
 #include "examples/decoder/cached_forward.hpp"
-#include "lamina/backend/eigen.hpp"
 #include "tests/examples/decoder_cases.hpp"
 #include "tests/support/reference_file.hpp"
+#include "tests/support/typed_backends.hpp"
 
 using namespace decoder;
 using namespace decoder::testing;
 
 namespace {
-
-using backend_type = lamina::eigen_backend<double>;
 
 config shape_of(std::string const& name) {
   config shape{.layer_count = 2,
@@ -34,7 +32,8 @@ config shape_of(std::string const& name) {
 }
 
 /// Fills the weights by the formula of decoder_vectors.py, in the order of its file.
-void fill(transformer<backend_type>& model, nlohmann::json const& gradients) {
+template <class Backend>
+void fill(transformer<Backend>& model, nlohmann::json const& gradients) {
   std::map<std::string, lamina::vector_view<double>> weights;
   for (auto const& parameter : lamina::all_parameters(model)) {
     weights[std::string(parameter.name)] = parameter.weight;
@@ -60,7 +59,9 @@ void check_close(double value, double expected) {
 
 }  // namespace
 
-TEST_CASE("decoder: logits and gradients of Llama, Qwen2 and Qwen3 are those of Hugging Face") {
+TEST_CASE_TEMPLATE(
+    "decoder: logits and gradients of Llama, Qwen2 and Qwen3 are those of Hugging Face", Backend,
+    LAMINA_TEST_BACKENDS_IN_DOUBLE) {
   auto const document = lamina::testing::read_reference("decoder_vectors.json");
   token_batch batch;
   batch.offsets.push_back(0);
@@ -75,7 +76,7 @@ TEST_CASE("decoder: logits and gradients of Llama, Qwen2 and Qwen3 are those of 
   for (auto const& reference : document["models"]) {
     std::string const name = reference["name"];
     CAPTURE(name);
-    transformer<backend_type> model({}, shape_of(name));
+    transformer<Backend> model({}, shape_of(name));
     fill(model, reference["gradients"]);
 
     auto const plan = lamina::plan_full(2);
@@ -102,15 +103,16 @@ TEST_CASE("decoder: logits and gradients of Llama, Qwen2 and Qwen3 are those of 
   }
 }
 
-TEST_CASE("decoder: the cached forward pass of sampling gives the logits of Hugging Face") {
+TEST_CASE_TEMPLATE("decoder: the cached forward pass of sampling gives the logits of Hugging Face",
+                   Backend, LAMINA_TEST_BACKENDS_IN_DOUBLE) {
   auto const document = lamina::testing::read_reference("decoder_vectors.json");
   for (auto const& reference : document["models"]) {
     std::string const name = reference["name"];
     CAPTURE(name);
-    transformer<backend_type> model({}, shape_of(name));
+    transformer<Backend> model({}, shape_of(name));
     fill(model, reference["gradients"]);
     std::vector<std::int32_t> const tokens = document["sequences"][0];
-    cached_forward<backend_type> cached(model.backend());
+    cached_forward<Backend> cached(model.backend());
     cached.reset(model, 2, static_cast<index_t>(tokens.size()));
     // Five tokens at once into row 1, then one at a time.
     std::size_t seen = 0;

@@ -8,8 +8,8 @@
 #include "lamina/optim/adamw.hpp"
 #include "lamina/optim/audit.hpp"
 #include "tests/examples/decoder_cases.hpp"
-#include "tests/support/backends.hpp"
 #include "tests/support/threaded_lanes.hpp"
+#include "tests/support/typed_backends.hpp"
 
 using namespace decoder;
 using namespace decoder::testing;
@@ -299,8 +299,7 @@ TEST_CASE("decoder: seven cooperating lanes a row agree with one") {
 }
 
 TEST_CASE_TEMPLATE("decoder: every backend agrees with Eigen in double", Backend,
-                   lamina::testing::minimal_backend<float>,
-                   lamina::testing::minimal_backend<double>, lamina::eigen_backend<float>) {
+                   LAMINA_TEST_BACKENDS) {
   config const shape = untied();
   auto reference = trained_model(shape, plan_full(3), lamina::eigen_backend<double>{});
   auto model = trained_model(shape, plan_full(3), Backend{});

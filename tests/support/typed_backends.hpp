@@ -8,14 +8,15 @@
 #endif
 #include "tests/support/backends.hpp"
 
-#define LAMINA_TEST_BACKENDS_EVERYWHERE                                              \
-  lamina::testing::minimal_backend<float>, lamina::testing::minimal_backend<double>, \
-      lamina::eigen_backend<float>, lamina::eigen_backend<double>
-
 // For TEST_CASE_TEMPLATE.
 #if defined(LAMINA_TEST_XTENSOR)
-#define LAMINA_TEST_BACKENDS \
-  LAMINA_TEST_BACKENDS_EVERYWHERE, lamina::xtensor_backend<float>, lamina::xtensor_backend<double>
+#define LAMINA_TEST_BACKENDS_IN_DOUBLE \
+  lamina::eigen_backend<double>, lamina::xtensor_backend<double>
+#define LAMINA_TEST_BACKENDS_IN_FLOAT lamina::eigen_backend<float>, lamina::xtensor_backend<float>
 #else
-#define LAMINA_TEST_BACKENDS LAMINA_TEST_BACKENDS_EVERYWHERE
+#define LAMINA_TEST_BACKENDS_IN_DOUBLE lamina::eigen_backend<double>
+#define LAMINA_TEST_BACKENDS_IN_FLOAT lamina::eigen_backend<float>
 #endif
+#define LAMINA_TEST_BACKENDS                                                         \
+  lamina::testing::minimal_backend<float>, lamina::testing::minimal_backend<double>, \
+      LAMINA_TEST_BACKENDS_IN_FLOAT, LAMINA_TEST_BACKENDS_IN_DOUBLE

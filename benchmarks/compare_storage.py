@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Benchmarks over xtensor's storage beside the same over Eigen's, with the same products.
+
+compare_storage.py BUILD_DIR [--rounds N] [--filter REGEX] [NAME ...]
+
+Runs every NAME (optim.adamw_bench, policy.logits_loss_bench ...; all that are built if none) and
+NAME_xtensor in turn, N times, first one and then the other first, and prints for every benchmark
+the median of time over xtensor / time over Eigen and the range of the rounds.
+Build them with: cmake --build BUILD_DIR --target all xtensor_benchmarks
+"""
+import argparse
+import glob
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+
+def times_of(program, options):
+    done = subprocess.run([program, "--benchmark_format=json", *options], check=True,
+                          capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    return {b["name"]: b["real_time"] for b in report["benchmarks"] if "real_time" in b}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("build_dir")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--filter", default="")
+    arguments = parser.parse_intermixed_args()
+    folder = os.path.join(arguments.build_dir, "benchmarks")
+    names = arguments.names or sorted(
+        os.path.basename(path)[:-len("_xtensor")]
+        for path in glob.glob(os.path.join(folder, "*_bench_xtensor")))
+    if not names:
+        sys.exit(f"compare_storage.py: no *_bench_xtensor in {folder}")
+    options = [f"--benchmark_filter={arguments.filter}"] if arguments.filter else []
+    print(f"{'benchmark':60} {'xtensor / Eigen':>15}  range of {arguments.rounds} rounds")
+    for name in names:
+        programs = [os.path.join(folder, name), os.path.join(folder, name + "_xtensor")]
+        ratios = {}
+        for round_number in range(arguments.rounds):
+            order = [0, 1] if round_number % 2 == 0 else [1, 0]
+            times = {which: times_of(programs[which], options) for which in order}
+            for benchmark, time in times[0].items():
+                ratios.setdefault(benchmark, []).append(times[1][benchmark] / time)
+        for benchmark, values in ratios.items():
+            print(f"{name.split('.')[-1] + ' ' + benchmark:60} {statistics.median(values):15.3f}"
+                  f"  {min(values):.3f} .. {max(values):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
