@@ -236,3 +236,33 @@ TEST_CASE("the scratch stays within its budget; one that holds no row is refused
   problem<float, float> const p;
   CHECK_THROWS_AS((on_device_of<false, simulated_device<float>>(grpo{}, p, 0)), shape_error);
 }
+
+TEST_CASE("arrays of the host, and a scratch that overlaps others, are refused") {
+  using device_type = simulated_device<float>;
+  device_type const device;
+  problem<float, float> const p;
+  device_batch<device_type, float> arrays(device, p.batch);
+  device_outputs<device_type, float> outputs(device, 15, false);
+  auto const hidden = on_device(device, p.hidden), weights = on_device(device, p.head);
+  device_vector<device_type, float> d_hidden(device, 15 * width), scratch(device, 1000);
+  policy_report report(device, 4);
+  device.synchronize();
+  auto const loss = [&](float* gradient, float const* head, vector_view<float> room) {
+    policy_loss(device, grpo{},
+                hidden_states<float>{{hidden.view().data, 15, width}, {gradient, 15, width}},
+                frozen_head<float>{{head, vocab, width}}, arrays.view(), outputs.view(), room,
+                report);
+  };
+  std::vector<float> host(15 * width);
+  float const* const head = weights.view().data;
+  CHECK_THROWS_WITH_AS(loss(host.data(), head, scratch.view()),
+                       "policy_loss: d_hidden [15, 6] does not lie in memory that the backend's "
+                       "device can use",
+                       device_error);
+  CHECK_THROWS_AS(loss(d_hidden.view().data, p.head.data(), scratch.view()), device_error);
+  CHECK_THROWS_WITH_AS(loss(scratch.view().data + 8, head, scratch.view()),
+                       "policy_loss: scratch [1000] overlaps d_hidden; expected memory apart for "
+                       "what is written",
+                       device_error);
+  CHECK(device.stream().pending() == 0);
+}

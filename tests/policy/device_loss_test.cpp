@@ -338,6 +338,25 @@ TEST_CASE("what the host can see is refused before anything is asked for") {
                        "policy_loss: outputs.d_log_probs [15] does not lie in memory that the "
                        "backend's device can use",
                        device_error);
+  CHECK_THROWS_WITH_AS(refused([&](auto& b, auto& o) {
+                         o.d_log_probs = {const_cast<float*>(b.old_log_probs.data), 15};
+                       }),
+                       "policy_loss: outputs.d_log_probs [15] overlaps batch.old_log_probs; "
+                       "expected memory apart for "
+                       "what is written",
+                       device_error);
+  CHECK_THROWS_AS(refused([&](auto&, auto& o) { o.log_probs = o.d_log_probs; }), device_error);
+  CHECK_THROWS_AS(refused([&](auto&, auto& o) { o.log_probs.data = matrix.data + 5; }),
+                  device_error);
+  CHECK_THROWS_WITH_AS(refused([&](auto& b, auto&) {
+                         auto const at = reinterpret_cast<std::uintptr_t>(b.offsets.data) + 4;
+                         b.offsets = {reinterpret_cast<index_t const*>(at), 5};
+                       }),
+                       "policy_loss: batch.offsets is not aligned to the 8 bytes of its elements",
+                       device_error);
+  CHECK_THROWS_AS(policy_loss(device, grpo{}, arrays.log_probs.view(), arrays.view(),
+                              vector_view<float>(arrays.log_probs.view().data + 1, 15), report),
+                  device_error);
   CHECK_THROWS_AS(refused([&](auto& b, auto&) { b.mask.size = 3; }), shape_error);
   CHECK_THROWS_AS(refused([&](auto& b, auto&) { b.offsets.size = 0; }), shape_error);
   CHECK_THROWS_AS(refused([&](auto& b, auto&) { b.advantages.size = 3; }), shape_error);

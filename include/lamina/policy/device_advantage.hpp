@@ -7,6 +7,7 @@
 #include "lamina/backend/device_vector.hpp"
 #include "lamina/core/lanes.hpp"
 #include "lamina/policy/advantage.hpp"
+#include "lamina/policy/detail/device_arguments.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
@@ -152,8 +153,9 @@ void compute_advantages(Backend const& backend, Rule const& rule, vector_view<T 
                       advantages.size, ", group_size is ", group_size,
                       "; expected equal counts and a group_size >= 1 that divides them");
   }
-  detail::check_reachable(backend, "compute_advantages", "rewards", rewards);
-  detail::check_reachable(backend, "compute_advantages", "advantages", advantages);
+  detail::device_arguments arguments(backend, "compute_advantages");
+  arguments.reads("rewards", rewards);
+  arguments.writes("advantages", advantages, rewards.data);
   detail::advantage_record* const record = report.begin(rule.missing);
   backend.executor().run(1, detail::reward_statistics_body<T>{rewards, group_size, record});
   backend.executor().run(

@@ -50,7 +50,7 @@ void policy_loss(Backend const& backend, Estimator const& estimator, hidden_stat
                 "lamina: hidden states and head are computed in the scalar type of the backend: "
                 "double with double, float with float, bf16 and f16");
   index_t const tokens = states.hidden.rows;
-  detail::check_device_batch(backend, "policy_loss", estimator, batch, tokens, true);
+  detail::check_device_batch("policy_loss", estimator, batch, tokens, true);
   detail::check_outputs("policy_loss", outputs, tokens, estimator.entropy.active(),
                         (Estimator::reads & token_input::entropies) != 0);
   detail::check_hidden("policy_loss", states, head, tokens);
@@ -62,14 +62,14 @@ void policy_loss(Backend const& backend, Estimator const& estimator, hidden_stat
                       layout.size(1), " for one token at a time; device_hidden_scratch_size gives ",
                       device_hidden_scratch_size(backend, states, head));
   }
-  detail::check_reachable(backend, "policy_loss", "hidden", states.hidden);
-  detail::check_reachable(backend, "policy_loss", "d_hidden", states.d_hidden);
-  detail::check_reachable(backend, "policy_loss", "head.weights", head.weights);
-  if constexpr (Head::trained) {
-    detail::check_reachable(backend, "policy_loss", "head.d_weights", head.d_weights);
-  }
-  detail::check_reachable(backend, "policy_loss", "scratch", scratch);
-  detail::check_device_outputs(backend, "policy_loss", outputs);
+  detail::device_arguments arguments(backend, "policy_loss");
+  detail::check_arrays(arguments, batch);
+  arguments.reads("hidden", states.hidden);
+  arguments.reads("head.weights", head.weights);
+  if constexpr (Head::trained) arguments.writes("head.d_weights", head.d_weights);
+  arguments.writes("d_hidden", states.d_hidden, states.hidden.data);
+  arguments.writes("scratch", scratch);
+  detail::check_arrays(arguments, outputs);
 
   index_t const rows =
       tokens > 0 ? detail::even_chunk(tokens, layout.rows_in(scratch.size)) : index_t(1);

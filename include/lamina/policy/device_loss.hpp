@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lamina/backend/device_vector.hpp"
+#include "lamina/policy/detail/device_arguments.hpp"
 #include "lamina/policy/detail/device_pass.hpp"
 #include "lamina/policy/logits_loss.hpp"
 
@@ -63,8 +64,8 @@ class policy_report {
 namespace detail {
 
 // What the host can find wrong with a loss on a device, before anything is asked for.
-template <device_backend Backend, class Estimator, real T>
-void check_device_batch(Backend const& backend, char const* function, Estimator const& estimator,
+template <class Estimator, real T>
+void check_device_batch(char const* function, Estimator const& estimator,
                         policy_batch<T> const& batch, index_t tokens, bool has_entropies) {
   static_assert(policy_estimator<Estimator>,
                 "lamina: objectives over the rollouts of a group (conspo) are not computed on a "
@@ -76,25 +77,27 @@ void check_device_batch(Backend const& backend, char const* function, Estimator 
   check_batch_sizes(function, batch, tokens);
   check_denominators(function, batch.denominators, batch.sequence_count(), 0);
   check_estimator_arrays(function, estimator, batch, tokens, has_entropies);
-  check_reachable(backend, function, "batch.offsets", batch.offsets);
-  check_reachable(backend, function, "batch.token_ids", batch.token_ids);
-  check_reachable(backend, function, "batch.old_log_probs", batch.old_log_probs);
-  check_reachable(backend, function, "batch.reference_log_probs", batch.reference_log_probs);
-  check_reachable(backend, function, "batch.rollout_log_probs", batch.rollout_log_probs);
-  check_reachable(backend, function, "batch.entropies", batch.entropies);
-  check_reachable(backend, function, "batch.selected", batch.selected);
-  check_reachable(backend, function, "batch.mask", batch.mask);
-  check_reachable(backend, function, "batch.advantages", batch.advantages);
-  check_reachable(backend, function, "batch.token_advantages", batch.token_advantages);
 }
 
 template <device_backend Backend, real T>
-void check_device_outputs(Backend const& backend, char const* function,
-                          policy_outputs<T> const& outputs) {
-  check_reachable(backend, function, "outputs.log_probs", outputs.log_probs);
-  check_reachable(backend, function, "outputs.d_log_probs", outputs.d_log_probs);
-  check_reachable(backend, function, "outputs.entropies", outputs.entropies);
-  check_reachable(backend, function, "outputs.d_entropies", outputs.d_entropies);
+void check_arrays(device_arguments<Backend>& arguments, policy_batch<T> const& batch) {
+  arguments.reads("batch.offsets", batch.offsets);
+  arguments.reads("batch.token_ids", batch.token_ids);
+  arguments.reads("batch.old_log_probs", batch.old_log_probs);
+  arguments.reads("batch.reference_log_probs", batch.reference_log_probs);
+  arguments.reads("batch.rollout_log_probs", batch.rollout_log_probs);
+  arguments.reads("batch.entropies", batch.entropies);
+  arguments.reads("batch.selected", batch.selected);
+  arguments.reads("batch.mask", batch.mask);
+  arguments.reads("batch.advantages", batch.advantages);
+  arguments.reads("batch.token_advantages", batch.token_advantages);
+}
+template <device_backend Backend, real T>
+void check_arrays(device_arguments<Backend>& arguments, policy_outputs<T> const& outputs) {
+  arguments.writes("outputs.log_probs", outputs.log_probs);
+  arguments.writes("outputs.d_log_probs", outputs.d_log_probs);
+  arguments.writes("outputs.entropies", outputs.entropies);
+  arguments.writes("outputs.d_entropies", outputs.d_entropies);
 }
 
 // From log-probs to coefficients and the result of the call; offsets have been checked.
@@ -145,8 +148,9 @@ void run_with_entropies(Backend const& backend, index_t rows, bool wanted, Make 
 /// waits; the result goes to `report`. Metrics and loss equal the host's to rounding, and are the
 /// same on every run.
 ///
-/// Sizes, options, and whether the device can use the arrays, are checked before anything is asked
-/// for: shape_error, config_error, device_error. What the arrays hold only the device sees: see
+/// Sizes and options, whether the device can use the arrays, and whether what is written lies apart
+/// from all others (d_log_probs may be log_probs), are checked before anything is asked for:
+/// shape_error, config_error, device_error. What the arrays hold only the device sees: see
 /// policy_report::read. denominators and temperature are the host's, and stay what they were in a
 /// captured graph.
 template <device_backend Backend, policy_objective Estimator, real T>
@@ -155,7 +159,7 @@ void policy_loss(Backend const& backend, Estimator const& estimator,
                  vector_view<std::type_identity_t<T>> d_log_probs, policy_report<Backend>& report,
                  vector_view<std::type_identity_t<T>> d_entropies = {}) {
   index_t const tokens = log_probs.size;
-  detail::check_device_batch(backend, "policy_loss", estimator, batch, tokens, false);
+  detail::check_device_batch("policy_loss", estimator, batch, tokens, false);
   if (d_log_probs.size != tokens) {
     throw_shape_error("policy_loss: log_probs has ", tokens, " and d_log_probs ", d_log_probs.size,
                       " entries; expected one a token");
@@ -164,9 +168,11 @@ void policy_loss(Backend const& backend, Estimator const& estimator,
     throw_shape_error("policy_loss: d_entropies has ", d_entropies.size, " entries, the batch has ",
                       tokens, " tokens (it may be empty without an entropy bonus)");
   }
-  detail::check_reachable(backend, "policy_loss", "log_probs", log_probs);
-  detail::check_reachable(backend, "policy_loss", "d_log_probs", d_log_probs);
-  detail::check_reachable(backend, "policy_loss", "d_entropies", d_entropies);
+  detail::device_arguments arguments(backend, "policy_loss");
+  detail::check_arrays(arguments, batch);
+  arguments.reads("log_probs", log_probs);
+  arguments.writes("d_log_probs", d_log_probs, log_probs.data);
+  arguments.writes("d_entropies", d_entropies);
   detail::report_memory const memory = detail::begin_report(backend, report, batch, tokens);
   detail::run_sequences<Backend, Estimator, T>(backend, estimator, batch, log_probs,
                                                batch.entropies, d_log_probs, d_entropies, memory);
@@ -184,11 +190,12 @@ void token_log_probs(Backend const& backend, matrix_view<T> logits,
   detail::check_stride("token_log_probs", "logits", logits);
   detail::check_rows("token_log_probs", "logits", logits.rows, token_ids, mask, temperature);
   detail::check_log_prob_outputs(logits, log_probs.size, entropies.size);
-  detail::check_reachable(backend, "token_log_probs", "logits", logits);
-  detail::check_reachable(backend, "token_log_probs", "token_ids", token_ids);
-  detail::check_reachable(backend, "token_log_probs", "mask", mask);
-  detail::check_reachable(backend, "token_log_probs", "log_probs", log_probs);
-  detail::check_reachable(backend, "token_log_probs", "entropies", entropies);
+  detail::device_arguments arguments(backend, "token_log_probs");
+  arguments.reads("logits", logits);
+  arguments.reads("token_ids", token_ids);
+  arguments.reads("mask", mask);
+  arguments.writes("log_probs", log_probs);
+  arguments.writes("entropies", entropies);
   detail::run_token_log_probs<Backend, std::remove_const_t<T>>(backend, logits, token_ids, mask,
                                                                temperature, log_probs, entropies);
 }
@@ -205,14 +212,16 @@ void policy_loss(Backend const& backend, Estimator const& estimator, matrix_view
                  policy_report<Backend>& report) {
   using compute = compute_t<T>;
   index_t const tokens = logits.rows;
-  detail::check_device_batch(backend, "policy_loss", estimator, batch, tokens, true);
+  detail::check_device_batch("policy_loss", estimator, batch, tokens, true);
   detail::check_outputs("policy_loss", outputs, tokens, estimator.entropy.active(),
                         (Estimator::reads & token_input::entropies) != 0);
   detail::check_stride("policy_loss", "logits", logits);
   detail::check_rows("policy_loss", "logits", tokens, batch.token_ids, batch.mask,
                      batch.temperature);
-  detail::check_reachable(backend, "policy_loss", "logits", logits);
-  detail::check_device_outputs(backend, "policy_loss", outputs);
+  detail::device_arguments arguments(backend, "policy_loss");
+  detail::check_arrays(arguments, batch);
+  arguments.writes("logits", logits);
+  detail::check_arrays(arguments, outputs);
 
   bool const entropies = !outputs.entropies.empty();
   detail::report_memory const memory = detail::begin_report(backend, report, batch, tokens);
