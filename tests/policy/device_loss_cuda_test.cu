@@ -79,6 +79,9 @@ std::vector<T> random_values(index_t count, std::uint64_t seed, double size) {
 owned_batch<float> ragged_batch(index_t vocab) {
   counter_generator random(7);
   auto batch = random_batch_of<float>(random, {50, 0, 3, 300, 1}, vocab);
+  batch.advantages = {0.7f, -1.0f, -1.3f, 1.1f, 0.2f};
+  batch.group_offsets = {0, 2, 5};
+  batch.denominators.groups = 2;
   float const shift = static_cast<float>(std::log(static_cast<double>(vocab))) - 1.5f;
   for (auto* values :
        {&batch.old_log_probs, &batch.reference_log_probs, &batch.rollout_log_probs}) {
@@ -192,6 +195,7 @@ TEST_CASE("logits of float and bf16 become gradients on a device as on the host"
   compare_logits<float, gspo>();
   compare_logits<bf16, vespo>();
   compare_logits<bf16, deepseek_v32>();
+  compare_logits<float, conspo>();
 }
 
 TEST_CASE("hidden states become gradients over cuBLAS") {

@@ -162,6 +162,31 @@ TEST_CASE_TEMPLATE("coefficients from log-probs may overwrite them", Device,
   CHECK(first_difference(arrays.log_probs.to_host(device), expected, rounding<T>) == -1);
 }
 
+TEST_CASE_TEMPLATE("an objective over prompt groups", Device, simulated_device<float>,
+                   simulated_device<double, 7>) {
+  using T = typename Device::scalar_type;
+  counter_generator random(5);
+  auto batch = testing::random_batch_of<T>(random, {5, 2, 9, 1, 4, 0, 7}, vocab);
+  batch.advantages = {1, -1, 1, -1, -1, -1, 1};
+  batch.group_offsets = {0, 4, 4, 7};
+  batch.denominators.groups = 4;
+  auto const logits = random_logits<T>(batch.tokens());
+  conspo const estimator{.temperature = 0.7, .margin = 0.1};
+  check_equal(on_device_of<T>(Device{}, estimator, batch, logits, true),
+              on_host<T>(estimator, batch, logits, true), rounding<T>);
+  check_equal(on_device_of<T>(Device{}, estimator, batch, logits, false),
+              on_host<T>(estimator, batch, logits, false), rounding<T>);
+
+  Device const device;
+  batch.group_offsets = {0, 6, 4, 7};
+  device_batch<Device, T> arrays(device, batch);
+  policy_report report(device, 7);
+  policy_loss(device, estimator, arrays.log_probs.view(), arrays.view(), arrays.log_probs.view(),
+              report);
+  CHECK_THROWS_AS(report.read(device), shape_error);
+  CHECK(arrays.log_probs.to_host(device) == std::vector<T>(batch.log_probs.size()));
+}
+
 TEST_CASE("one advantage a token") {
   simulated_device<double> const device;
   auto batch = small_batch<double>();
@@ -366,7 +391,8 @@ TEST_CASE("what the host can see is refused before anything is asked for") {
   CHECK_THROWS_AS(refused([&](auto&, auto& o) { o.log_probs.size = 14; }), shape_error);
   CHECK_THROWS_WITH_AS(
       policy_loss(device, grpo{}, matrix, arrays.view(), outputs.view(), small_report),
-      "policy_loss: the batch has 4 sequences, the report is for 3 at most", shape_error);
+      "policy_loss: the batch has 4 sequences in 0 groups, the report is for 3 at most",
+      shape_error);
   CHECK_THROWS_AS(policy_loss(device, grpo{}, arrays.log_probs.view(), arrays.view(),
                               arrays.log_probs.view().subview(0, 3), report),
                   shape_error);

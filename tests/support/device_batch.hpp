@@ -24,7 +24,7 @@ template <device_backend Backend, class T>
 struct device_batch {
   policy_batch<T> host;  // its numbers that are no arrays
   bool advantage_per_token;
-  device_vector<Backend, index_t> offsets;
+  device_vector<Backend, index_t> offsets, group_offsets;
   device_vector<Backend, std::int32_t> token_ids;
   device_vector<Backend, T> log_probs, old_log_probs, reference, rollout, entropies, advantages;
   device_vector<Backend, std::uint8_t> selected, mask;
@@ -33,6 +33,7 @@ struct device_batch {
       : host{.denominators = batch.denominators},
         advantage_per_token(batch.advantage_per_token),
         offsets(on_device(backend, batch.offsets)),
+        group_offsets(on_device(backend, batch.group_offsets)),
         token_ids(on_device(backend, batch.token_ids)),
         log_probs(on_device(backend, batch.log_probs)),
         old_log_probs(on_device(backend, batch.old_log_probs)),
@@ -46,6 +47,7 @@ struct device_batch {
   policy_batch<T> view() {
     policy_batch<T> batch = host;
     batch.offsets = offsets.view();
+    batch.group_offsets = group_offsets.view();
     batch.token_ids = token_ids.view();
     batch.old_log_probs = old_log_probs.view();
     batch.reference_log_probs = reference.view();

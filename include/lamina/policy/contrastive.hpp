@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "lamina/policy/detail/group_totals.hpp"
 #include "lamina/policy/log_prob_loss.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -72,50 +73,125 @@ struct sequence_score {
   index_t active = 0;
   index_t usable = 0;  // active tokens whose log-prob is finite
 
-  bool counts() const noexcept { return active > 0 && usable == active; }
-  double mean() const noexcept { return total / static_cast<double>(active); }
+  LAMINA_HOST_DEVICE bool counts() const noexcept { return active > 0 && usable == active; }
+  LAMINA_HOST_DEVICE double mean() const noexcept { return total / static_cast<double>(active); }
 };
 
-// Reads and writes whole sequences.
+// One group after another, worked by a lane group: coefficients are written, sums are returned. V
+// is a number, or on a host a pack of them.
 template <class V, class Objective, real T>
-struct sequence_scores {
-  static constexpr index_t lanes = token_reader<V, T>::lanes;
-  Objective const& objective;
+struct contrast_pass {
+  static constexpr index_t width = token_reader<V, T>::lanes;
+  Objective objective;
   T const* log_probs;
-  policy_batch<T> const& batch;
+  policy_batch<T> batch;
+  T const* entropies;  // null: not at hand
+  T* d_log_probs;
+  T* d_entropies;  // null: not wanted
 
-  sequence_score of(index_t sequence) const {
-    sequence_score score;
-    index_t const end = batch.offsets[sequence + 1];
-    for (index_t begin = batch.offsets[sequence]; begin < end; begin += 16 * lanes) {
-      index_t const stop = begin + 16 * lanes < end ? begin + 16 * lanes : end;
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE group_totals visit(Lanes lanes, index_t group) const {
+    double const temperature = objective.temperature;
+    double const per_group =
+        batch.denominators.scale() / static_cast<double>(batch.denominators.groups);
+    index_t const begin = batch.group_offsets[group], end = batch.group_offsets[group + 1];
+    group_totals totals;
+    // log sum_N exp(s_j / temperature), with the largest term kept apart.
+    double peak = 0, total = 0;
+    index_t positives = 0;
+    for (index_t i = begin; i < end; ++i) {
+      if (batch.advantages[i] > 0) positives += score_of(lanes, i).counts() ? 1 : 0;
+      if (!(batch.advantages[i] < 0)) continue;
+      sequence_score const score = score_of(lanes, i);
+      if (!score.counts()) continue;
+      double const x = score.mean() / temperature;
+      if (total == 0 || x > peak) {
+        total = total == 0 ? 0 : total * std::exp(peak - x);
+        peak = x;
+      }
+      total += std::exp(x - peak);
+    }
+    bool const contrasted = positives > 0 && total > 0;
+    double const opponents = contrasted ? peak + std::log(total) : 0.0;
+    double const share = contrasted ? per_group / static_cast<double>(positives) : 0.0;
+    // Positives first: a sequence is written once its score is no longer needed, so that
+    // d_log_probs may overwrite log_probs.
+    double pushed = 0;
+    for (index_t i = begin; i < end; ++i) {
+      if (!(batch.advantages[i] > 0)) continue;
+      sequence_score const score = score_of(lanes, i);
+      double coefficient = 0;
+      if (contrasted && score.counts()) {
+        double const gap = opponents - (score.mean() - objective.margin) / temperature;
+        double const lost =
+            gap > 0 ? 1.0 / (1.0 + std::exp(-gap)) : std::exp(gap) / (1.0 + std::exp(gap));
+        totals.loss +=
+            share * (gap > 0 ? gap + std::log1p(std::exp(-gap)) : std::log1p(std::exp(gap)));
+        pushed += lost;
+        coefficient = -share * lost / temperature / static_cast<double>(score.active);
+      }
+      write(lanes, i, coefficient, score, totals);
+    }
+    for (index_t i = begin; i < end; ++i) {
+      if (batch.advantages[i] > 0) continue;
+      sequence_score const score = score_of(lanes, i);
+      double coefficient = 0;
+      if (contrasted && score.counts() && batch.advantages[i] < 0) {
+        double const fraction = std::exp(score.mean() / temperature - opponents);
+        coefficient = share * pushed * fraction / temperature / static_cast<double>(score.active);
+      }
+      write(lanes, i, coefficient, score, totals);
+    }
+    totals.entropy = lanes.sum(totals.entropy);
+    totals.entropies = lanes.sum(totals.entropies);
+    return totals;
+  }
+
+ private:
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE sequence_score score_of(Lanes lanes, index_t sequence) const {
+    double total = 0, all = 0, finite = 0;
+    index_t const end = batch.offsets[sequence + 1], stride = width * lanes.count();
+    for (index_t begin = batch.offsets[sequence]; begin < end; begin += 16 * stride) {
+      index_t const stop = begin + 16 * stride < end ? begin + 16 * stride : end;
       V sum = V(0), active = V(0), usable = V(0);
-      for (index_t t = begin; t < stop; t += lanes) {
-        auto const g = tokens(sequence, t, stop - t < lanes ? stop - t : lanes);
+      for (index_t t = begin + width * lanes.lane(); t < stop; t += stride) {
+        auto const g = tokens(sequence, t, stop - t < width ? stop - t : width);
         sum = sum + g.token.log_prob;
         active = active + select(g.active, V(1), V(0));
         usable = usable + select(g.usable, V(1), V(0));
       }
-      score.total += total_of(sum);
-      score.active += static_cast<index_t>(total_of(active));
-      score.usable += static_cast<index_t>(total_of(usable));
+      total += total_of(sum);
+      all += total_of(active);
+      finite += total_of(usable);
     }
-    return score;
+    return {lanes.sum(total), static_cast<index_t>(lanes.sum(all)),
+            static_cast<index_t>(lanes.sum(finite))};
   }
-  // All active tokens of a sequence get the same coefficient.
-  void write(index_t sequence, double coefficient, T* d_log_probs) const {
-    T const c = static_cast<T>(coefficient);
-    for (index_t t = batch.offsets[sequence]; t < batch.offsets[sequence + 1]; ++t) {
-      d_log_probs[t] = batch.active(t) ? c : T(0);
-    }
-  }
-
- private:
-  gathered_tokens<V, mask_of_t<V>> tokens(index_t sequence, index_t t, index_t count) const {
+  LAMINA_HOST_DEVICE gathered_tokens<V, mask_of_t<V>> tokens(index_t sequence, index_t t,
+                                                             index_t count) const {
     token_reader<V, T> const reader{count};
     return gather<V, mask_of_t<V>>(
         objective, batch, sequence, t, count, [&] { return reader.load(log_probs + t); }, false,
         [] { return V(0); });
+  }
+
+  // All active tokens of a sequence get the same coefficient. Sums of entropies are this lane's.
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void write(Lanes lanes, index_t sequence, double coefficient,
+                                sequence_score const& score, group_totals& totals) const {
+    T const c = static_cast<T>(coefficient);
+    index_t const end = batch.offsets[sequence + 1];
+    for (index_t t = batch.offsets[sequence] + lanes.lane(); t < end; t += lanes.count()) {
+      bool const active = batch.active(t);
+      d_log_probs[t] = active ? c : T(0);
+      if (d_entropies != nullptr) d_entropies[t] = 0;
+      if (entropies == nullptr || !active || !is_finite(entropies[t])) continue;
+      totals.entropy += static_cast<double>(entropies[t]);
+      totals.entropies += 1;
+    }
+    totals.active += static_cast<double>(score.active);
+    totals.nonfinite += static_cast<double>(score.active - score.usable);
   }
 };
 
@@ -176,14 +252,24 @@ struct conspo {
                           groups[g - 1], " before it; expected ascending offsets");
       }
     }
+    check_batch_sizes(function, batch);
+  }
+  /// What can be said without reading an array.
+  template <real T>
+  void check_batch_sizes(char const* function, policy_batch<T> const& batch) const {
+    if (batch.group_offsets.size < (batch.sequence_count() > 0 ? 2 : 1)) {
+      throw_shape_error(function, ": batch.group_offsets has ", batch.group_offsets.size,
+                        " entries; expected [groups + 1] entries from 0 to the ",
+                        batch.sequence_count(), " sequences of the batch");
+    }
     if (batch.advantages.size != batch.sequence_count()) {
       throw_shape_error(function, ": batch.advantages has ", batch.advantages.size,
                         " entries; expected one a sequence, ", batch.sequence_count());
     }
-    if (batch.denominators.groups < groups.size - 1) {
+    if (batch.denominators.groups < batch.group_offsets.size - 1) {
       throw_config_error(function, ": denominators.groups is ", batch.denominators.groups,
-                         "; expected the groups of the whole step, at least the ", groups.size - 1,
-                         " of this batch");
+                         "; expected the groups of the whole step, at least the ",
+                         batch.group_offsets.size - 1, " of this batch");
     }
   }
 
@@ -192,76 +278,26 @@ struct conspo {
   policy_result reduce(vector_view<T const> log_probs, policy_batch<T> const& batch,
                        vector_view<T const> entropies, vector_view<T> d_log_probs,
                        vector_view<T> d_entropies) const {
-    using number = pack<T>;
-    for (T& slope : d_entropies) slope = T(0);
-    policy_result result;
-    policy_metrics& metrics = result.metrics;
-    detail::sequence_scores<number, conspo, T> const scores{*this, log_probs.data, batch};
-    double const per_group =
-        batch.denominators.scale() / static_cast<double>(batch.denominators.groups);
+    auto const pass = groups_of<pack<T>>(log_probs, batch, entropies, d_log_probs, d_entropies);
+    detail::group_totals totals;
     for (index_t g = 0; g + 1 < batch.group_offsets.size; ++g) {
-      index_t const begin = batch.group_offsets[g], end = batch.group_offsets[g + 1];
-      // log sum_N exp(s_j / temperature), with the largest term kept apart.
-      double peak = 0, total = 0;
-      index_t positives = 0;
-      for (index_t i = begin; i < end; ++i) {
-        if (batch.advantages[i] > 0) positives += scores.of(i).counts() ? 1 : 0;
-        if (!(batch.advantages[i] < 0)) continue;
-        detail::sequence_score const score = scores.of(i);
-        if (!score.counts()) continue;
-        double const x = score.mean() / temperature;
-        if (total == 0 || x > peak) {
-          total = total == 0 ? 0 : total * std::exp(peak - x);
-          peak = x;
-        }
-        total += std::exp(x - peak);
-      }
-      bool const contrasted = positives > 0 && total > 0;
-      double const opponents = contrasted ? peak + std::log(total) : 0.0;
-      double const share = contrasted ? per_group / static_cast<double>(positives) : 0.0;
-      // Positives first: a sequence is written once its score is no longer needed, so that
-      // d_log_probs may overwrite log_probs.
-      double pushed = 0;
-      for (index_t i = begin; i < end; ++i) {
-        if (!(batch.advantages[i] > 0)) continue;
-        detail::sequence_score const score = scores.of(i);
-        double coefficient = 0;
-        if (contrasted && score.counts()) {
-          double const gap = opponents - (score.mean() - margin) / temperature;
-          double const lost =
-              gap > 0 ? 1.0 / (1.0 + std::exp(-gap)) : std::exp(gap) / (1.0 + std::exp(gap));
-          result.policy_loss +=
-              share * (gap > 0 ? gap + std::log1p(std::exp(-gap)) : std::log1p(std::exp(gap)));
-          pushed += lost;
-          coefficient = -share * lost / temperature / static_cast<double>(score.active);
-        }
-        scores.write(i, coefficient, d_log_probs.data);
-        metrics.active_tokens += score.active;
-        metrics.nonfinite_tokens += score.active - score.usable;
-      }
-      for (index_t i = begin; i < end; ++i) {
-        if (batch.advantages[i] > 0) continue;
-        detail::sequence_score const score = scores.of(i);
-        double coefficient = 0;
-        if (contrasted && score.counts() && batch.advantages[i] < 0) {
-          double const fraction = std::exp(score.mean() / temperature - opponents);
-          coefficient = share * pushed * fraction / temperature / static_cast<double>(score.active);
-        }
-        scores.write(i, coefficient, d_log_probs.data);
-        metrics.active_tokens += score.active;
-        metrics.nonfinite_tokens += score.active - score.usable;
-      }
+      totals.add(pass.visit(single_lane{}, g));
     }
-    index_t used = 0;
-    double entropy_sum = 0;
-    for (index_t t = 0; t < entropies.size; ++t) {
-      if (!batch.active(t) || !is_finite(entropies[t])) continue;
-      entropy_sum += static_cast<double>(entropies[t]);
-      ++used;
-    }
-    if (used > 0) metrics.entropy_mean = entropy_sum / static_cast<double>(used);
-    result.loss = result.policy_loss;
-    return result;
+    return totals.finish();
+  }
+  /// The same, group by group: pass.visit(lanes, group).
+  template <class V, real T>
+  detail::contrast_pass<V, conspo, T> groups_of(vector_view<T const> log_probs,
+                                                policy_batch<T> const& batch,
+                                                vector_view<T const> entropies,
+                                                vector_view<T> d_log_probs,
+                                                vector_view<T> d_entropies) const {
+    return {*this,
+            log_probs.data,
+            batch,
+            entropies.empty() ? nullptr : entropies.data,
+            d_log_probs.data,
+            d_entropies.empty() ? nullptr : d_entropies.data};
   }
 };
 

@@ -32,8 +32,9 @@ class policy_report {
     detail::call_record const call = call_.to_host(backend)[0];
     if (call.broken_offsets != 0) {
       throw_shape_error("policy_report::read: ", call.broken_offsets,
-                        " entries of batch.offsets are no bounds of sequences; expected offsets "
-                        "that start at 0, ascend and end at the tokens of the batch");
+                        " entries of batch.offsets or batch.group_offsets are no bounds; expected "
+                        "offsets that start at 0, ascend and end at the tokens of the batch, those "
+                        "of groups at its sequences");
     }
     if (call.result.metrics.active_tokens > counted_tokens_) {
       throw_config_error("policy_report::read: the batch had ", call.result.metrics.active_tokens,
@@ -46,13 +47,15 @@ class policy_report {
   /// The memory, for a loss on `batch`. Throws shape_error if it has too many sequences.
   template <real T>
   detail::report_memory begin(policy_batch<T> const& batch) {
-    index_t const sequences = batch.sequence_count();
-    if (sequences > records_.size()) {
-      throw_shape_error("policy_loss: the batch has ", sequences, " sequences, the report is for ",
+    index_t const sequences = batch.sequence_count(), groups = batch.group_offsets.size - 1;
+    if (sequences > records_.size() || groups > records_.size()) {
+      throw_shape_error("policy_loss: the batch has ", sequences, " sequences in ",
+                        groups > 0 ? groups : index_t(0), " groups, the report is for ",
                         records_.size(), " at most");
     }
     counted_tokens_ = batch.denominators.tokens;
-    return {records_.view().subview(0, sequences), call_.view().data};
+    index_t const rows = groups > sequences ? groups : sequences;
+    return {records_.view().subview(0, rows), call_.view().data};
   }
 
  private:
@@ -63,13 +66,22 @@ class policy_report {
 
 namespace detail {
 
+// A group objective that a device can work group by group.
+template <class Objective, class T>
+concept groups_on_device = std::is_trivially_copyable_v<Objective> &&
+    requires(Objective const& objective, policy_batch<T> const& batch, vector_view<T const> in,
+             vector_view<T> out) {
+  objective.template groups_of<T>(in, batch, in, out, out).visit(single_lane{}, index_t{});
+  objective.check_batch_sizes("", batch);
+};
+
 // What the host can find wrong with a loss on a device, before anything is asked for.
 template <class Estimator, real T>
 void check_device_batch(char const* function, Estimator const& estimator,
                         policy_batch<T> const& batch, index_t tokens, bool has_entropies) {
-  static_assert(policy_estimator<Estimator>,
-                "lamina: objectives over the rollouts of a group (conspo) are not computed on a "
-                "device; copy the log-probs to the host and the coefficients back");
+  static_assert(policy_estimator<Estimator> || groups_on_device<Estimator, T>,
+                "lamina: an objective over the rollouts of a group runs on a device if it is "
+                "trivially copyable and has groups_of, see conspo");
   if (batch.offsets.size < (tokens > 0 ? 2 : 1)) {
     throw_shape_error(function, ": batch.offsets has ", batch.offsets.size, " entries for ", tokens,
                       " tokens; expected [sequences + 1] entries");
@@ -77,6 +89,7 @@ void check_device_batch(char const* function, Estimator const& estimator,
   check_batch_sizes(function, batch, tokens);
   check_denominators(function, batch.denominators, batch.sequence_count(), 0);
   check_estimator_arrays(function, estimator, batch, tokens, has_entropies);
+  if constexpr (group_objective<Estimator>) estimator.check_batch_sizes(function, batch);
 }
 
 template <device_backend Backend, real T>
@@ -91,6 +104,7 @@ void check_arrays(device_arguments<Backend>& arguments, policy_batch<T> const& b
   arguments.reads("batch.mask", batch.mask);
   arguments.reads("batch.advantages", batch.advantages);
   arguments.reads("batch.token_advantages", batch.token_advantages);
+  arguments.reads("batch.group_offsets", batch.group_offsets);
 }
 template <device_backend Backend, real T>
 void check_arrays(device_arguments<Backend>& arguments, policy_outputs<T> const& outputs) {
@@ -101,22 +115,34 @@ void check_arrays(device_arguments<Backend>& arguments, policy_outputs<T> const&
 }
 
 // From log-probs to coefficients and the result of the call; offsets have been checked.
-template <device_backend Backend, policy_estimator Estimator, real T>
+template <device_backend Backend, policy_objective Estimator, real T>
 void run_sequences(Backend const& backend, Estimator const& estimator, policy_batch<T> const& batch,
                    vector_view<T const> log_probs, vector_view<T const> entropies,
                    vector_view<T> d_log_probs, vector_view<T> d_entropies, report_memory memory) {
-  backend.executor().run(
-      batch.sequence_count(),
-      sequence_body<Estimator, T>{
-          {estimator, log_probs.data, batch, entropies.empty() ? nullptr : entropies.data,
-           d_log_probs.data, d_entropies.empty() ? nullptr : d_entropies.data},
-          log_probs.size,
-          memory.call,
-          memory.records.data});
-  backend.executor().run(
-      1, fold_body<Estimator, T>{estimator, batch.denominators, memory.records, memory.call});
+  if constexpr (group_objective<Estimator>) {
+    auto const pass =
+        estimator.template groups_of<T>(log_probs, batch, entropies, d_log_probs, d_entropies);
+    vector_view<sequence_record> const groups =
+        memory.records.subview(0, batch.group_offsets.size - 1);
+    backend.executor().run(
+        1, offsets_body{batch.group_offsets, batch.sequence_count(), memory.call, false});
+    backend.executor().run(groups.size, group_body<std::remove_const_t<decltype(pass)>>{
+                                            pass, log_probs.size, memory.call, groups});
+    backend.executor().run(1, group_fold_body{groups, memory.call});
+  } else {
+    backend.executor().run(
+        batch.sequence_count(),
+        sequence_body<Estimator, T>{
+            {estimator, log_probs.data, batch, entropies.empty() ? nullptr : entropies.data,
+             d_log_probs.data, d_entropies.empty() ? nullptr : d_entropies.data},
+            log_probs.size,
+            memory.call,
+            memory.records.data});
+    backend.executor().run(
+        1, fold_body<Estimator, T>{estimator, batch.denominators, memory.records, memory.call});
+  }
 }
-template <device_backend Backend, policy_estimator Estimator, real T>
+template <device_backend Backend, policy_objective Estimator, real T>
 void run_sequences(Backend const& backend, Estimator const& estimator, policy_batch<T> const& batch,
                    policy_outputs<T> const& outputs, report_memory memory) {
   run_sequences<Backend, Estimator, T>(backend, estimator, batch, outputs.log_probs,

@@ -117,7 +117,7 @@ struct scale_hidden_body {
 };
 
 // One call of a policy loss in the hidden form.
-template <device_backend Backend, policy_estimator Estimator, storage_scalar T, output_head Head>
+template <device_backend Backend, policy_objective Estimator, storage_scalar T, output_head Head>
 struct device_hidden_pass {
   using scalar = compute_t<T>;
   using layout_type = device_hidden_layout<Backend, T, Head>;

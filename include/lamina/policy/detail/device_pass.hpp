@@ -3,6 +3,7 @@
 // the records of a call are folded into its result.
 #pragma once
 
+#include "lamina/policy/detail/group_totals.hpp"
 #include "lamina/policy/detail/sequence_pass.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -14,6 +15,7 @@ struct sequence_record {
   sequence_totals sums{};
   value_range ratios{}, corrections{};
   index_t active = 0;
+  group_totals group{};  // instead, where a row is a group
 };
 
 // What a call leaves in device memory.
@@ -23,28 +25,29 @@ struct call_record {
 };
 
 struct report_memory {
-  vector_view<sequence_record> records;  // [sequences]
+  vector_view<sequence_record> records;  // [sequences], or [groups]
   call_record* call;
 };
 
-// Whether offsets start at 0, ascend and end at the tokens: until that is known, nobody may follow
-// them.
+// Whether offsets start at 0, ascend and end at `end`: until that is known, nobody may follow them.
 struct offsets_body {
   static constexpr row_schedule schedule = row_schedule::block;
   vector_view<index_t const> offsets;
-  index_t tokens;
+  index_t end;
   call_record* call;
+  bool first = true;  // of the offsets of the call
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t /*row*/) const {
     double broken = 0;
     for (index_t i = lanes.lane(); i < offsets.size; i += lanes.count()) {
-      bool const first = i == 0 ? offsets[i] == 0 : offsets[i] >= offsets[i - 1];
-      bool const last = i + 1 < offsets.size || offsets[i] == tokens;
-      broken += first && last ? 0 : 1;
+      bool const ascends = i == 0 ? offsets[i] == 0 : offsets[i] >= offsets[i - 1];
+      bool const ends = i + 1 < offsets.size || offsets[i] == end;
+      broken += ascends && ends ? 0 : 1;
     }
     broken = lanes.sum(broken);
-    if (lanes.lane() == 0) call->broken_offsets = static_cast<index_t>(broken);
+    if (lanes.lane() != 0) return;
+    call->broken_offsets = (first ? 0 : call->broken_offsets) + static_cast<index_t>(broken);
   }
 };
 
@@ -53,11 +56,13 @@ struct row_tokens {
   index_t begin, end, active;
 };
 // Those of a sequence; where offsets are broken, an even share of all tokens, none of which counts.
+LAMINA_HOST_DEVICE inline row_tokens share_of_row(index_t tokens, index_t row, index_t rows) {
+  return {tokens * row / rows, tokens * (row + 1) / rows, 0};
+}
 template <lane_group Lanes, real T>
 LAMINA_HOST_DEVICE row_tokens tokens_of_row(Lanes lanes, policy_batch<T> const& batch,
                                             index_t tokens, index_t row, bool broken) {
-  index_t const rows = batch.sequence_count();
-  if (broken) return {tokens * row / rows, tokens * (row + 1) / rows, 0};
+  if (broken) return share_of_row(tokens, row, batch.sequence_count());
   index_t const begin = batch.offsets[row], end = batch.offsets[row + 1];
   if (batch.mask.size == 0) return {begin, end, end - begin};
   double active = 0;
@@ -85,6 +90,16 @@ struct active_tokens_body {
   }
 };
 
+// No gradient for the tokens of a row.
+template <lane_group Lanes, real T>
+LAMINA_HOST_DEVICE void clear_tokens(Lanes lanes, row_tokens const& own, T* d_log_probs,
+                                     T* d_entropies) {
+  for (index_t t = own.begin + lanes.lane(); t < own.end; t += lanes.count()) {
+    d_log_probs[t] = 0;
+    if (d_entropies != nullptr) d_entropies[t] = 0;
+  }
+}
+
 // Coefficients and sums of a sequence.
 template <policy_estimator Estimator, real T>
 struct sequence_body {
@@ -100,10 +115,7 @@ struct sequence_body {
     bool const broken = call->broken_offsets != 0;
     row_tokens const own = tokens_of_row(lanes, pass.batch, tokens, row, broken);
     if (broken) {
-      for (index_t t = own.begin + lanes.lane(); t < own.end; t += lanes.count()) {
-        pass.d_log_probs[t] = 0;
-        if (pass.d_entropies != nullptr) pass.d_entropies[t] = 0;
-      }
+      clear_tokens(lanes, own, pass.d_log_probs, pass.d_entropies);
       if (lanes.lane() == 0) records[row] = {.active = own.end - own.begin};
       return;
     }
@@ -153,6 +165,45 @@ struct fold_body {
   LAMINA_HOST_DEVICE static void widen(value_range& to, value_range const& from) {
     to.least = from.least < to.least ? from.least : to.least;
     to.most = from.most > to.most ? from.most : to.most;
+  }
+};
+
+// Coefficients and sums of a prompt group; Pass is what Objective::groups_of gives.
+template <class Pass>
+struct group_body {
+  static constexpr row_schedule schedule = row_schedule::block;
+  Pass pass;
+  index_t tokens;
+  call_record const* call;
+  vector_view<sequence_record> records;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    group_totals totals;
+    if (call->broken_offsets != 0) {
+      row_tokens const own = share_of_row(tokens, row, records.size);
+      clear_tokens(lanes, own, pass.d_log_probs, pass.d_entropies);
+      totals.active = totals.nonfinite = static_cast<double>(own.end - own.begin);
+    } else {
+      totals = pass.visit(lanes, row);
+    }
+    if (lanes.lane() == 0) records[row].group = totals;
+  }
+};
+
+struct group_fold_body {
+  static constexpr row_schedule schedule = row_schedule::block;
+  vector_view<sequence_record const> records;
+  call_record* call;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t /*row*/) const {
+    group_totals totals;
+    for (index_t g = lanes.lane(); g < records.size; g += lanes.count()) {
+      totals.add(records[g].group);
+    }
+    totals.combine(lanes);
+    if (lanes.lane() == 0) call->result = totals.finish();
   }
 };
 
