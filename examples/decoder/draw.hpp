@@ -32,7 +32,15 @@ struct gumbel_noise {
   std::uint64_t seed;
   lamina::random_words counter;  // the last word is the token
 
-  double operator()(index_t token) const {
+  /// For the token at a position of a row.
+  LAMINA_HOST_DEVICE static gumbel_noise of_draw(sampling_options const& options, index_t row,
+                                                 index_t position) {
+    return {options.seed,
+            {{options.step, static_cast<std::uint32_t>(options.first_row + row),
+              static_cast<std::uint32_t>(position), 0}}};
+  }
+
+  LAMINA_HOST_DEVICE double operator()(index_t token) const {
     lamina::random_words const r = lamina::philox4x32(seed, counter_of(token));
     return of(lamina::uniform_open(r.word[0], r.word[1]));
   }
@@ -46,16 +54,16 @@ struct gumbel_noise {
     return largest;
   }
   /// No token with this leading word, or a lower one, has more noise.
-  static double most(std::uint32_t leading_word) {
+  LAMINA_HOST_DEVICE static double most(std::uint32_t leading_word) {
     return of(lamina::uniform_open(leading_word, 0xffffffffu)) + rounding;
   }
 
  private:
   static constexpr double rounding = 1e-9;  // of two logarithms, by far
-  lamina::random_words counter_of(index_t token) const {
+  LAMINA_HOST_DEVICE lamina::random_words counter_of(index_t token) const {
     return {{counter.word[0], counter.word[1], counter.word[2], static_cast<std::uint32_t>(token)}};
   }
-  static double of(double u) { return -std::log(-std::log(u)); }
+  LAMINA_HOST_DEVICE static double of(double u) { return -std::log(-std::log(u)); }
 };
 
 /// Draws token argmax_v(logits[v] / temperature + g_v) over the tokens that may be drawn, hence v
@@ -109,10 +117,7 @@ struct draw_tokens {
   // Works blocks of tokens and passes over those that cannot win: first by the most noise there
   // is, then by the most noise that the leading random words of the block allow.
   index_t noisiest(scaled_row<T> const& row, T lowest, index_t draw) const {
-    gumbel_noise const noise{
-        options.seed,
-        {{options.step, static_cast<std::uint32_t>(options.first_row + rows[draw]),
-          static_cast<std::uint32_t>(positions[draw]), 0}}};
+    auto const noise = gumbel_noise::of_draw(options, rows[draw], positions[draw]);
     double const most_noise = gumbel_noise::most(0xffffffffu);
     index_t best = 0;
     double best_score = -std::numeric_limits<double>::infinity();

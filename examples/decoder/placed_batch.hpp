@@ -86,6 +86,20 @@ class host_batch {
   token_order<std::vector<index_t>> order_;
 };
 
+/// An array of the host and its copy on a device, uploaded in the order of the stream; has to stay
+/// until the stream has come to it.
+template <lamina::device_backend Backend, class T>
+class mirrored_array {
+ public:
+  mirrored_array(Backend const& backend, std::vector<T> values)
+      : host_(std::move(values)), device_(backend, vector_view<T const>(host_)) {}
+  vector_view<T const> view() const { return device_.view(); }
+
+ private:
+  std::vector<T> host_;
+  lamina::device_vector<Backend, T> device_;
+};
+
 /// A batch in the memory of a device, for models of one shape: uploaded once, used by as many
 /// passes as the host likes. Copies share the memory, which stays until the last one is gone; one
 /// has to stay until the stream has come to the upload.
@@ -115,19 +129,8 @@ class device_batch {
 
  private:
   using T = typename Backend::scalar_type;
-
-  // An array on both sides.
   template <class U>
-  class mirrored {
-   public:
-    mirrored(Backend const& backend, std::vector<U> values)
-        : host_(std::move(values)), device_(backend, vector_view<U const>(host_)) {}
-    vector_view<U const> view() const { return device_.view(); }
-
-   private:
-    std::vector<U> host_;
-    lamina::device_vector<Backend, U> device_;
-  };
+  using on_device = mirrored_array<Backend, U>;
 
   struct content {
     content(Backend const& backend, token_batch const& batch, config const& shape_)
@@ -136,13 +139,13 @@ class device_batch {
 
     config shape;
     index_t longest;
-    mirrored<std::int32_t> tokens;
-    mirrored<index_t> logit_rows;
-    mirrored<index_t> positions;
-    mirrored<index_t> first;
-    mirrored<index_t> sorted;
-    mirrored<attention_block> query_blocks;
-    mirrored<attention_block> key_blocks;
+    on_device<std::int32_t> tokens;
+    on_device<index_t> logit_rows;
+    on_device<index_t> positions;
+    on_device<index_t> first;
+    on_device<index_t> sorted;
+    on_device<attention_block> query_blocks;
+    on_device<attention_block> key_blocks;
 
    private:
     struct computed {

@@ -27,6 +27,46 @@ struct rollouts {
   index_t row_count() const { return static_cast<index_t>(offsets.size()) - 1; }
 };
 
+/// Throws what sample throws for its arguments.
+inline void check_sampling(config const& shape, std::span<std::vector<std::int32_t> const> prompts,
+                           index_t copies, sampling_options const& options, index_t max_length) {
+  if (prompts.empty()) lamina::throw_shape_error("decoder::sample: there are no prompts");
+  if (copies < 1) {
+    lamina::throw_config_error("decoder::sample: copies is ", copies, ", expected at least 1");
+  }
+  if (!lamina::is_finite(options.temperature) || options.temperature <= 0) {
+    lamina::throw_config_error("decoder::sample: temperature is ", options.temperature,
+                               ", expected a finite number > 0 (greedy = true draws the mode)");
+  }
+  truncation const& allowed = options.allowed;
+  if (allowed.top_k < 0) {
+    lamina::throw_config_error("decoder::sample: top_k is ", allowed.top_k,
+                               ", expected a number of tokens, or 0 for all");
+  }
+  if (!(allowed.top_p > 0 && allowed.top_p <= 1)) {
+    lamina::throw_config_error("decoder::sample: top_p is ", allowed.top_p,
+                               ", expected a share in (0, 1]");
+  }
+  if (!(allowed.min_p >= 0 && allowed.min_p <= 1)) {
+    lamina::throw_config_error("decoder::sample: min_p is ", allowed.min_p,
+                               ", expected a share in [0, 1]");
+  }
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    index_t const size = static_cast<index_t>(prompts[p].size());
+    if (size == 0) lamina::throw_shape_error("decoder::sample: prompts[", p, "] is empty");
+    if (size >= max_length) {
+      lamina::throw_config_error("decoder::sample: prompts[", p, "] has ", size,
+                                 " tokens, max_length is ", max_length,
+                                 ", expected room for at least one more");
+    }
+    if (index_t const i = first_outside(prompts[p], shape.vocab); i >= 0) {
+      lamina::throw_config_error("decoder::sample: prompts[", p, "][", i, "] is ",
+                                 prompts[p][static_cast<std::size_t>(i)], ", expected 0..",
+                                 shape.vocab - 1);
+    }
+  }
+}
+
 /// Decides how an episode goes on: advance(row, token, forced) is told each drawn token, row by row
 /// in ascending order; it may append tokens to `forced` (observations, which follow the drawn one)
 /// and returns whether the episode goes on.
@@ -62,7 +102,7 @@ class sampler {
     static_assert(sampling_session<std::remove_reference_t<Session>>,
                   "decoder: a session needs advance(index_t row, std::int32_t token, "
                   "std::vector<std::int32_t>& forced) that returns bool");
-    check(model.shape(), prompts, copies, options, max_length);
+    check_sampling(model.shape(), prompts, copies, options, max_length);
     index_t const prompt_count = static_cast<index_t>(prompts.size());
     max_length_ = max_length;
     start(prompts, copies);
@@ -83,9 +123,6 @@ class sampler {
   }
 
  private:
-  static void check(config const& shape, std::span<std::vector<std::int32_t> const> prompts,
-                    index_t copies, sampling_options const& options, index_t max_length);
-
   // Index of a row's position in the arrays [rows, max_length].
   std::size_t place(index_t row, index_t position) const {
     return static_cast<std::size_t>(row * max_length_ + position);
@@ -141,47 +178,6 @@ rollouts sample(transformer<Backend, Weight> const& model,
                 Session&& session, sampling_options const& options, index_t max_length) {
   sampler<Backend> once(model.backend());
   return once.sample(model, prompts, copies, session, options, max_length);
-}
-
-template <lamina::host_backend Backend>
-void sampler<Backend>::check(config const& shape,
-                             std::span<std::vector<std::int32_t> const> prompts, index_t copies,
-                             sampling_options const& options, index_t max_length) {
-  if (prompts.empty()) lamina::throw_shape_error("decoder::sample: there are no prompts");
-  if (copies < 1) {
-    lamina::throw_config_error("decoder::sample: copies is ", copies, ", expected at least 1");
-  }
-  if (!lamina::is_finite(options.temperature) || options.temperature <= 0) {
-    lamina::throw_config_error("decoder::sample: temperature is ", options.temperature,
-                               ", expected a finite number > 0 (greedy = true draws the mode)");
-  }
-  truncation const& allowed = options.allowed;
-  if (allowed.top_k < 0) {
-    lamina::throw_config_error("decoder::sample: top_k is ", allowed.top_k,
-                               ", expected a number of tokens, or 0 for all");
-  }
-  if (!(allowed.top_p > 0 && allowed.top_p <= 1)) {
-    lamina::throw_config_error("decoder::sample: top_p is ", allowed.top_p,
-                               ", expected a share in (0, 1]");
-  }
-  if (!(allowed.min_p >= 0 && allowed.min_p <= 1)) {
-    lamina::throw_config_error("decoder::sample: min_p is ", allowed.min_p,
-                               ", expected a share in [0, 1]");
-  }
-  for (std::size_t p = 0; p < prompts.size(); ++p) {
-    index_t const size = static_cast<index_t>(prompts[p].size());
-    if (size == 0) lamina::throw_shape_error("decoder::sample: prompts[", p, "] is empty");
-    if (size >= max_length) {
-      lamina::throw_config_error("decoder::sample: prompts[", p, "] has ", size,
-                                 " tokens, max_length is ", max_length,
-                                 ", expected room for at least one more");
-    }
-    if (index_t const i = first_outside(prompts[p], shape.vocab); i >= 0) {
-      lamina::throw_config_error("decoder::sample: prompts[", p, "][", i, "] is ",
-                                 prompts[p][static_cast<std::size_t>(i)], ", expected 0..",
-                                 shape.vocab - 1);
-    }
-  }
 }
 
 /// Every row holds its prompt; the first copies' prompts are pending.

@@ -25,7 +25,7 @@ struct truncation {
   double top_p = 1;
   double min_p = 0;
 
-  bool cuts() const { return top_k > 0 || top_p < 1 || min_p > 0; }
+  LAMINA_HOST_DEVICE bool cuts() const { return top_k > 0 || top_p < 1 || min_p > 0; }
 };
 
 /// A row of logits at a temperature, and what summarize_row says of it.
@@ -35,9 +35,13 @@ struct scaled_row {
   T inverse_temperature;
   lamina::softmax_summary summary;
 
-  T operator[](index_t token) const { return logits[token] * inverse_temperature; }
+  LAMINA_HOST_DEVICE T operator[](index_t token) const {
+    return logits[token] * inverse_temperature;
+  }
   /// e^(u - peak) of a scaled logit u.
-  T weight(T u) const { return lamina::fast_exp(u - static_cast<T>(summary.peak)); }
+  LAMINA_HOST_DEVICE T weight(T u) const {
+    return lamina::fast_exp(u - static_cast<T>(summary.peak));
+  }
 };
 
 /// The lowest scaled logit that may be drawn, and the weight of all that may.
