@@ -41,20 +41,27 @@ void multiply_tile(index_t depth, T const* a, T const* b, T* tile) {
   std::memcpy(tile, sums, sizeof sums);
 }
 
-// packed[depth, width] = from^T with `count` rows of `depth` elements, or from with `depth` rows
+// packed[depth, Width] = from^T with `count` rows of `depth` elements, or from with `depth` rows
 // of `count`; zeros beyond `count`.
-template <real T>
+template <index_t Width, real T>
 void pack_strip(T const* from, index_t stride, bool depth_is_contiguous, index_t depth,
-                index_t count, index_t width, T* packed) {
-  if (count < width) std::memset(packed, 0, static_cast<std::size_t>(depth * width) * sizeof(T));
-  if (depth_is_contiguous) {
-    for (index_t i = 0; i < count; ++i) {
-      for (index_t k = 0; k < depth; ++k) packed[k * width + i] = from[i * stride + k];
+                index_t count, T* packed) {
+  auto const copy = [&](index_t width) LAMINA_INLINE_LAMBDA {
+    if (depth_is_contiguous) {
+      for (index_t k = 0; k < depth; ++k) {
+        for (index_t i = 0; i < width; ++i) packed[k * Width + i] = from[i * stride + k];
+      }
+    } else {
+      for (index_t k = 0; k < depth; ++k) {
+        for (index_t i = 0; i < width; ++i) packed[k * Width + i] = from[k * stride + i];
+      }
     }
+  };
+  if (count == Width) {  // a width the compiler knows
+    copy(Width);
   } else {
-    for (index_t k = 0; k < depth; ++k) {
-      for (index_t i = 0; i < count; ++i) packed[k * width + i] = from[k * stride + i];
-    }
+    std::memset(packed, 0, static_cast<std::size_t>(depth * Width) * sizeof(T));
+    copy(count);
   }
 }
 
@@ -64,9 +71,9 @@ void pack_strip(T const* from, index_t stride, bool depth_is_contiguous, index_t
 ///
 /// An element of c is summed in the order of the depth, in sums of 1 KiB of operands each, whatever
 /// the sizes and strides: results do not depend on how a product is cut into panels. Compiled with
-/// -O3 it does a good part of what a tuned library does on large products, and less on products of
-/// few rows, for which every operand is packed as well; cblas_gemm and onednn_gemm are the fast
-/// choices.
+/// -O3 for AVX2 it does most of what a tuned library does on products of many rows, but about a
+/// fifth on those of one row, for which b is packed all the same; cblas_gemm and onednn_gemm are
+/// the fast choices.
 /// Source of the scheme: Goto and van de Geijn 2008, Anatomy of High-Performance Matrix
 /// Multiplication.
 struct plain_gemm {
@@ -87,14 +94,15 @@ struct plain_gemm {
       for (index_t block = 0; block < g.rows; block += tile::block_rows) {
         index_t const block_end = at_most(g.rows, block + tile::block_rows);
         for (index_t row = block; row < block_end; row += tile::rows) {
-          detail::pack_strip(g.a + (flip_a ? k * g.a_stride + row : row * g.a_stride + k),
-                             g.a_stride, !flip_a, depth, at_most(tile::rows, block_end - row),
-                             tile::rows, a_block + (row - block) * tile::depth);
+          detail::pack_strip<tile::rows>(
+              g.a + (flip_a ? k * g.a_stride + row : row * g.a_stride + k), g.a_stride, !flip_a,
+              depth, at_most(tile::rows, block_end - row), a_block + (row - block) * tile::depth);
         }
         for (index_t col = 0; col < g.cols; col += tile::cols) {
           index_t const cols = at_most(tile::cols, g.cols - col);
-          detail::pack_strip(g.b + (flip_b ? col * g.b_stride + k : k * g.b_stride + col),
-                             g.b_stride, flip_b, depth, cols, tile::cols, b_strip);
+          detail::pack_strip<tile::cols>(
+              g.b + (flip_b ? col * g.b_stride + k : k * g.b_stride + col), g.b_stride, flip_b,
+              depth, cols, b_strip);
           for (index_t row = block; row < block_end; row += tile::rows) {
             detail::multiply_tile(depth, a_block + (row - block) * tile::depth, b_strip, product);
             index_t const rows = at_most(tile::rows, block_end - row);
