@@ -2,61 +2,20 @@
 // The passes over logits on a device, as multiples of the time a copy of the same logits takes in
 // the same run. Counters: `copies` is that multiple, `floor` the least it could be if memory were
 // all: reading and writing once is 1, reading alone 0.5.
-#include <benchmark/benchmark.h>
-
-#include <cstdio>
 #include <vector>
 
-#include "lamina/backend/cuda.cuh"
+#include "benchmarks/policy/device_bench.cuh"
 #include "lamina/policy/logits_loss.hpp"
 #include "lamina/policy/presets.hpp"
 
 using namespace lamina;
+using lamina::benchmarks::fill_body;
+using lamina::benchmarks::seconds;
+using lamina::benchmarks::stream;
 
 namespace {
 
 using backend_type = cuda_backend<float>;
-
-cudaStream_t stream() {
-  static cudaStream_t const stream = [] {
-    cudaStream_t created = nullptr;
-    detail::check_cuda(cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking),
-                       "cudaStreamCreateWithFlags", "a stream");
-    return created;
-  }();
-  return stream;
-}
-
-// Seconds that what f asks for takes on the device.
-template <class F>
-double seconds(F const& f) {
-  cudaEvent_t begin = nullptr, end = nullptr;
-  detail::check_cuda(cudaEventCreate(&begin), "cudaEventCreate", "begin");
-  detail::check_cuda(cudaEventCreate(&end), "cudaEventCreate", "end");
-  detail::check_cuda(cudaEventRecord(begin, stream()), "cudaEventRecord", "begin");
-  f();
-  detail::check_cuda(cudaEventRecord(end, stream()), "cudaEventRecord", "end");
-  detail::check_cuda(cudaEventSynchronize(end), "cudaEventSynchronize", "end");
-  float milliseconds = 0;
-  detail::check_cuda(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime", "");
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return static_cast<double>(milliseconds) / 1000;
-}
-
-// Logits of N(0, 1)-like spread that differ in every place.
-template <storage_scalar T>
-struct fill_body {
-  static constexpr row_schedule schedule = row_schedule::block;
-  matrix_view<T> logits;
-  template <lane_group Lanes>
-  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
-    for (index_t v = lanes.lane(); v < logits.cols; v += lanes.count()) {
-      std::uint32_t const hash = static_cast<std::uint32_t>(row * 7919 + v) * 2654435761u;
-      logits(row, v) = T(static_cast<float>(hash >> 8) * 0x1p-22f - 2.0f);
-    }
-  }
-};
 
 // A batch of sequences of 1,024 tokens in device memory.
 template <storage_scalar T>
@@ -93,7 +52,7 @@ struct workload {
     token_ids.assign(backend, ids);
     old_log_probs.assign(backend, old);
     advantages.assign(backend, signs);
-    backend.executor().run(tokens, fill_body<T>{{pristine.view().data, tokens, vocab}});
+    backend.executor().run(tokens, fill_body<T>{{pristine.view().data, tokens, vocab}, 2.0f});
     reset();
     backend.synchronize();
   }
@@ -185,13 +144,4 @@ BENCHMARK_TEMPLATE(log_probs, float)->Apply(log_prob_shapes);
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  int device_count = 0;
-  cudaError_t const status = cudaGetDeviceCount(&device_count);
-  if (status != cudaSuccess || device_count == 0) {
-    std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(status));
-    return 77;
-  }
-  benchmark::Initialize(&argc, argv);
-  benchmark::RunSpecifiedBenchmarks();
-}
+int main(int argc, char** argv) { return lamina::benchmarks::run(argc, argv); }
