@@ -87,6 +87,7 @@ class selective_training {
     policy.advantages = values.view();
     lamina::device_vector<Backend, T> log_probs(backend_, logits.rows);
     lamina::device_vector<Backend, T> d_log_probs(backend_, logits.rows);
+    // [step]
     lamina::policy_loss(backend_, estimator_, logits, policy,
                         {log_probs.view(), d_log_probs.view(), {}}, report_);
     model_.backward(logits, plan_);
@@ -94,6 +95,7 @@ class selective_training {
 
     result.policy = report_.read(backend_);  // waits
     result.optimizer = optimizer_.read_status();
+    // [/step]
     return result;
   }
 
