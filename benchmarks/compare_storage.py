@@ -6,14 +6,13 @@ compare_storage.py BUILD_DIR [--rounds N] [--filter REGEX] [NAME ...]
 
 Runs every NAME (optim.adamw_bench, policy.logits_loss_bench ...; all that are built if none) and
 NAME_xtensor in turn, N times, first one and then the other first, and prints for every benchmark
-the median of time over xtensor / time over Eigen and the range of the rounds.
+the least time over xtensor / the least time over Eigen: neighbours on the machine only add time.
 Build them with: cmake --build BUILD_DIR --target all xtensor_benchmarks
 """
 import argparse
 import glob
 import json
 import os
-import statistics
 import subprocess
 import sys
 
@@ -39,18 +38,17 @@ def main():
     if not names:
         sys.exit(f"compare_storage.py: no *_bench_xtensor in {folder}")
     options = [f"--benchmark_filter={arguments.filter}"] if arguments.filter else []
-    print(f"{'benchmark':60} {'xtensor / Eigen':>15}  range of {arguments.rounds} rounds")
+    print(f"{'benchmark':64} {'xtensor / Eigen':>15}")
     for name in names:
         programs = [os.path.join(folder, name), os.path.join(folder, name + "_xtensor")]
-        ratios = {}
+        least = ({}, {})
         for round_number in range(arguments.rounds):
-            order = [0, 1] if round_number % 2 == 0 else [1, 0]
-            times = {which: times_of(programs[which], options) for which in order}
-            for benchmark, time in times[0].items():
-                ratios.setdefault(benchmark, []).append(times[1][benchmark] / time)
-        for benchmark, values in ratios.items():
-            print(f"{name.split('.')[-1] + ' ' + benchmark:60} {statistics.median(values):15.3f}"
-                  f"  {min(values):.3f} .. {max(values):.3f}", flush=True)
+            for which in (0, 1) if round_number % 2 == 0 else (1, 0):
+                for benchmark, time in times_of(programs[which], options).items():
+                    least[which][benchmark] = min(time, least[which].get(benchmark, time))
+        for benchmark, time in least[0].items():
+            print(f"{name.split('.')[-1] + ' ' + benchmark:64} {least[1][benchmark] / time:15.3f}",
+                  flush=True)
 
 
 if __name__ == "__main__":
