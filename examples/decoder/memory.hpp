@@ -25,7 +25,9 @@ constexpr lamina::transformer_shape transformer_shape(config const& shape) {
           .qk_norm = shape.qk_norm};
 }
 
-/// Numbers that activations take, all in the model's scalar type.
+/// Numbers that activations take on a host, all in the model's scalar type. A device has no scratch
+/// for the attention, and keeps the attention's output (query_width a token) wherever the backward
+/// pass goes through the attention.
 ///
 /// longest  tokens of the longest sequence, which decides the scratch; 0 to leave it out
 constexpr lamina::host_activations activation_sizes(config const& shape, index_t longest = 0) {

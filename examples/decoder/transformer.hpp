@@ -281,8 +281,8 @@ void transformer<Backend, Weight>::begin(batch_type const& batch, bool with_logi
   outside_.reset(backend_, logit_rows * (2 * d + 1 + shape_.vocab));
   last_ = outside_.take(logit_rows, d);
   hidden_ = outside_.take(logit_rows, d);
-  inverse_rms_ = flat(outside_.take(1, logit_rows));
   logits_ = outside_.take(logit_rows, shape_.vocab);
+  inverse_rms_ = flat(outside_.take(1, logit_rows));
 
   for (index_t layer = 0; layer < shape_.layer_count; ++layer) {
     needs_[static_cast<std::size_t>(layer)] =

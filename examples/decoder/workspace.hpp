@@ -116,18 +116,19 @@ struct layer_activations {
     };
     bool const head_norm = needs.attention_inner && shape.qk_norm;
     branch const att = branch::attention, mlp = branch::mlp;
+    // Matrices before vectors, so that they start where 16 bytes are read at a time.
     always(attention_input, att, needs.qkv, d);
     always(qkv, att, needs.attention_inner, shape.qkv_width());
     always(mixed, att, needs.output || (keep_mixed && needs.attention_inner), q);
     if_kept(attention_residual, att, needs.attention_input, tokens, d);
-    if_kept(attention_inverse_rms, att, needs.attention_input, 1, tokens);
-    if_kept(log_sums, att, needs.attention_inner, tokens, shape.head_count);
     if_kept(heads, att, head_norm, tokens, q + shape.key_width());
-    if_kept(head_inverse_rms, att, head_norm, tokens, shape.head_count + shape.kv_head_count);
     always(mlp_input, mlp, needs.gate_up, d);
     always(gate_up, mlp, needs.mlp_inner, 2 * w);
     always(activated, mlp, needs.down, w);
     if_kept(mlp_residual, mlp, needs.mlp_input, tokens, d);
+    if_kept(attention_inverse_rms, att, needs.attention_input, 1, tokens);
+    if_kept(log_sums, att, needs.attention_inner, tokens, shape.head_count);
+    if_kept(head_inverse_rms, att, head_norm, tokens, shape.head_count + shape.kv_head_count);
     if_kept(mlp_inverse_rms, mlp, needs.mlp_input, 1, tokens);
   }
 };

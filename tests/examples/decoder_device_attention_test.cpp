@@ -14,10 +14,11 @@ using namespace decoder::testing;
 namespace {
 
 struct shape_case {
-  index_t heads, kv_heads, width;
+  index_t heads, kv_heads, width, longest;
 };
-// Groups of 1, 3, and more than a tile; widths that fill no quad, and whole ones.
-constexpr shape_case shapes[] = {{2, 2, 8}, {6, 2, 6}, {35, 1, 4}};
+// Groups of 1, 3, and more than a tile; widths that fill no quad, and whole ones; sequences of more
+// than a tile, and of less.
+constexpr shape_case shapes[] = {{1, 1, 8, 33}, {6, 2, 6, 12}, {35, 1, 4, 3}};
 
 config shape_of(shape_case const& c) {
   return {.layer_count = 1,
@@ -36,9 +37,9 @@ struct problem {
   token_batch batch;
   std::vector<double> qkv, d_mixed;
 
-  // More than a tile of positions, a few, and one.
   explicit problem(shape_case const& c) : shape(shape_of(c)), batch{{}, {0}, {0}} {
-    for (index_t const length : {37, 5, 1}) batch.offsets.push_back(batch.offsets.back() + length);
+    for (index_t const length : {c.longest, index_t{2}, index_t{1}})
+      batch.offsets.push_back(batch.offsets.back() + length);
     batch.tokens.assign(static_cast<std::size_t>(batch.offsets.back()), 0);
     qkv = random_coefficients<double>(tokens() * shape.qkv_width(), 5);
     for (double& x : qkv) x *= 4;
@@ -111,7 +112,7 @@ TEST_CASE("device attention: values and gradients are those of the host, for any
 TEST_CASE("device attention: tiles of every width fit the memory of a block") {
   for (index_t const width : {2, 32, 64, 80, 96, 128, 192, 256, 512}) {
     CAPTURE(width);
-    config shape = shape_of({8, 2, width});
+    config shape = shape_of({8, 2, width, 1});
     auto const tiling = attention_tiling::of<float>(shape);
     CHECK(tiling.rows >= (width <= 128 ? 32 : 8));
     CHECK(attention_tiling::chip_bytes<float>(width, tiling.rows) <= (index_t{112} << 10));

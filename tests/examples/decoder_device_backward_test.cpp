@@ -14,7 +14,7 @@ namespace {
 
 template <class T, class Pair>
 double distance_after(Pair& models, backward_plan const& plan) {
-  auto const batch = random_batch(models.host.shape(), {5, 2, 9, 4}, 3);
+  auto const batch = random_batch(models.host.shape(), {5, 2, 4}, 3);
   index_t const vocab = models.host.shape().vocab;
   auto d_logits = random_coefficients<T>(static_cast<index_t>(batch.logit_rows.size()) * vocab, 5);
   uploaded placed_d_logits(models.backend, d_logits);
@@ -51,6 +51,16 @@ TEST_CASE_TEMPLATE("decoder on a device: gradients are those of the host", T, fl
                       {.embeddings = true, .final_norm = true, .head = !tested.shape.tied_head});
     CHECK(distance_after<T>(models, plan) < 10 * rounding<T>);
   }
+}
+
+TEST_CASE_TEMPLATE("decoder on a device: any number of lanes gives the same gradients", Device,
+                   simulated_device<double, 7>, simulated_device<double, 33, 2>) {
+  config shape = small_configs()[4].shape;
+  shape.layer_count = 1;
+  model_pair<double, double, Device> models(shape);
+  auto const plan =
+      plan_backward(1, lamina::all_layers(1), {.embeddings = true, .final_norm = true});
+  CHECK(distance_after<double>(models, plan) < 1e-11);
 }
 
 TEST_CASE("decoder on a device: partial plans give the same gradients and touch no others") {
