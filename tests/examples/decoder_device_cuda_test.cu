@@ -2,8 +2,8 @@
 // The decoder on a CUDA device against the same one in double on a host: logits, gradients, and
 // tokens that a replayed graph samples.
 
-// What only the host's bodies use is compiled here for the host alone: a function of the host called
-// by one of both sides, or an operator that is never used (554), is no business of the device.
+// What only the host's bodies use is compiled here for the host alone: a function of the host that
+// one of both sides calls, or an operator that is never used (554), is no business of the device.
 #pragma nv_diag_suppress 20011, 20012, 20013, 20014, 20015, 554
 
 #include <algorithm>
