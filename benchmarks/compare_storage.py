@@ -7,6 +7,7 @@ compare_storage.py BUILD_DIR [--rounds N] [--filter REGEX] [NAME ...]
 Runs every NAME (optim.adamw_bench, policy.logits_loss_bench ...; all that are built if none) and
 NAME_xtensor in turn, N times, first one and then the other first, and prints for every benchmark
 the least time over xtensor / the least time over Eigen: neighbours on the machine only add time.
+Benchmarks of whole models that print tables of their own are left to be run by hand.
 Build them with: cmake --build BUILD_DIR --target all xtensor_benchmarks
 """
 import argparse
@@ -15,6 +16,10 @@ import json
 import os
 import subprocess
 import sys
+
+
+def lists_tests(program):
+    return subprocess.run([program, "--benchmark_list_tests"], capture_output=True).returncode == 0
 
 
 def times_of(program, options):
@@ -35,6 +40,7 @@ def main():
     names = arguments.names or sorted(
         os.path.basename(path)[:-len("_xtensor")]
         for path in glob.glob(os.path.join(folder, "*_bench_xtensor")))
+    names = [name for name in names if lists_tests(os.path.join(folder, name))]
     if not names:
         sys.exit(f"compare_storage.py: no *_bench_xtensor in {folder}")
     options = [f"--benchmark_filter={arguments.filter}"] if arguments.filter else []
