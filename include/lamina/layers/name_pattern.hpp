@@ -48,7 +48,10 @@ class pattern_threads {
         case kind::byte:
         case kind::set: waiting_.push_back(at); break;
         case kind::jump: open_.push_back(target); break;
-        case kind::split: open_.insert(open_.end(), {target, at + 1}); break;
+        case kind::split:
+          open_.push_back(target);
+          open_.push_back(at + 1);
+          break;
         case kind::name_begin:
           if (at_begin) open_.push_back(at + 1);
           break;

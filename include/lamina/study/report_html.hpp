@@ -112,7 +112,7 @@ inline std::string html_list(std::vector<std::string> const& sentences) {
 inline report_table raw_scores(sweep_report const& report) {
   std::vector<std::string> const extras = extra_names(report);
   report_table table{{"variant", "base", "seed", "score"}, {}};
-  table.columns.insert(table.columns.end(), extras.begin(), extras.end());
+  for (auto const& extra : extras) table.columns.push_back(extra);
   for (run_result const& run : report.results.runs) {
     std::vector<std::string> row{
         report.results.plan.variants[static_cast<std::size_t>(run.variant)].name,
@@ -160,7 +160,7 @@ inline std::string html_report(sweep_report const& report) {
   section("Layers", detail::table_of(report, true));
   section("Reference runs, selections and controls", detail::table_of(report, false));
   std::vector<std::string> remarks = report.profile.caveats;
-  remarks.insert(remarks.end(), report.notes.begin(), report.notes.end());
+  for (auto const& note : report.notes) remarks.push_back(note);
   if (!remarks.empty()) html += "<h2>How to read this</h2>\n" + detail::html_list(remarks);
 
   detail::report_table settings{{"setting", "value"}, {}};

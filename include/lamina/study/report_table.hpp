@@ -142,7 +142,7 @@ inline std::string markdown_report(sweep_report const& report) {
   section("Layers", detail::table_of(report, true));
   section("Reference runs, selections and controls", detail::table_of(report, false));
   std::vector<std::string> remarks = report.profile.caveats;
-  remarks.insert(remarks.end(), report.notes.begin(), report.notes.end());
+  for (auto const& note : report.notes) remarks.push_back(note);
   if (!remarks.empty()) text += "\n## How to read this\n\n" + detail::markdown_list(remarks);
   text += "\n## Provenance\n\n| setting | value |\n| --- | --- |\n";
   for (report_setting const& setting : detail::provenance_of(report)) {

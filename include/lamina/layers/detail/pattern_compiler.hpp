@@ -303,7 +303,7 @@ class pattern_compiler {
   }
   void append(std::vector<pattern_step> const& piece) {
     check_room(piece.size());
-    program_.steps.insert(program_.steps.end(), piece.begin(), piece.end());
+    for (pattern_step const& step : piece) emit(step);
   }
 
   selection_source source_;

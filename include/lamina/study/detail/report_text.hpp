@@ -209,7 +209,7 @@ inline report_table table_of(sweep_report const& report, bool layers) {
   report_table table{{"variant", "trained", "learning rate", "steps", "seeds", "score S",
                       "contribution C", confidence_text(report) + " interval of C"},
                      {}};
-  table.columns.insert(table.columns.end(), extras.begin(), extras.end());
+  for (auto const& extra : extras) table.columns.push_back(extra);
   auto const& variants = report.results.plan.variants;
   std::vector<std::size_t> order;
   for (std::size_t v = 0; v < variants.size(); ++v) {
