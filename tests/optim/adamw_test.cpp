@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "tests/optim/tensors.hpp"
+#include "tests/optim/torch_steps.hpp"
 #include "tests/support/typed_backends.hpp"
 
 using namespace lamina;

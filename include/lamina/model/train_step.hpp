@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "lamina/model/prefix_cache.hpp"
+#include "lamina/policy/device_loss.hpp"
 #include "lamina/policy/logits_loss.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -32,10 +33,27 @@ auto step_from_logits(Backend const& backend, Model& model, Estimator const& est
                       policy_batch<compute_t<model_logit_t<Model>>> const& batch,
                       policy_outputs<compute_t<model_logit_t<Model>>> const& outputs,
                       Optimizer& optimizer, StepArguments const&... step_arguments) {
+  static_assert(!device_backend<Backend>,
+                "lamina: train_step on a device leaves its result in a policy_report: pass one "
+                "after the outputs");
   policy_result const policy = policy_loss(backend, estimator, logits, batch, outputs);
   model_traits<Model>::backward(model, matrix_view<model_logit_t<Model> const>(logits), plan);
   using status = decltype(optimizer.step(step_arguments...));
   return train_step_result<status>{policy, optimizer.step(step_arguments...)};
+}
+
+// The same on a device, where it is only asked for.
+template <device_backend Backend, class Model, class Estimator, class Optimizer,
+          class... StepArguments>
+void ask_for_step(Backend const& backend, Model& model, Estimator const& estimator,
+                  backward_plan const& plan, matrix_view<model_logit_t<Model>> logits,
+                  policy_batch<compute_t<model_logit_t<Model>>> const& batch,
+                  policy_outputs<compute_t<model_logit_t<Model>>> const& outputs,
+                  policy_report<Backend>& report, Optimizer& optimizer,
+                  StepArguments const&... step_arguments) {
+  policy_loss(backend, estimator, logits, batch, outputs, report);
+  model_traits<Model>::backward(model, matrix_view<model_logit_t<Model> const>(logits), plan);
+  optimizer.step(step_arguments...);
 }
 
 }  // namespace detail
@@ -84,6 +102,44 @@ auto train_step(
   return detail::step_from_logits(backend, model, estimator, plan,
                                   prefix.forward(model, tokens, plan), batch, outputs, optimizer,
                                   step_arguments...);
+}
+
+/// train_step on a device: model, arrays and optimizer have their numbers in its memory. Returns
+/// nothing and waits for nothing; report.read and optimizer.read_status do, when the host wants to
+/// know.
+///
+///   lamina::policy_report report(backend, most_sequences);
+///   lamina::train_step(backend, model, grpo, plan, tokens, batch, outputs, report, optimizer);
+///
+/// Throws as policy_loss on a device does, and what the model throws: out of memory, say. Weights
+/// and state are then unchanged, for the optimizer's step is the last thing that is asked for.
+template <device_backend Backend, trainable_model Model, policy_objective Estimator,
+          class Optimizer, class... StepArguments>
+requires gradient_optimizer<Optimizer, StepArguments...>
+void train_step(
+    Backend const& backend, Model& model, Estimator const& estimator, backward_plan const& plan,
+    typename model_traits<Model>::batch_type const& tokens,
+    policy_batch<compute_t<model_scalar_t<Model>>> const& batch,
+    policy_outputs<std::type_identity_t<compute_t<model_scalar_t<Model>>>> const& outputs,
+    policy_report<Backend>& report, Optimizer& optimizer, StepArguments const&... step_arguments) {
+  detail::ask_for_step(backend, model, estimator, plan,
+                       model_traits<Model>::forward(model, tokens, plan), batch, outputs, report,
+                       optimizer, step_arguments...);
+}
+
+/// The same from a cached prefix, as on the host.
+template <device_backend Backend, prefix_model Model, policy_objective Estimator, class Storage,
+          class Guard, class Optimizer, class... StepArguments>
+requires gradient_optimizer<Optimizer, StepArguments...>
+void train_step(
+    Backend const& backend, Model& model, Estimator const& estimator, backward_plan const& plan,
+    cached_prefix<Model, Storage, Guard> const& prefix,
+    typename model_traits<Model>::batch_type const& tokens,
+    policy_batch<compute_t<model_scalar_t<Model>>> const& batch,
+    policy_outputs<std::type_identity_t<compute_t<model_scalar_t<Model>>>> const& outputs,
+    policy_report<Backend>& report, Optimizer& optimizer, StepArguments const&... step_arguments) {
+  detail::ask_for_step(backend, model, estimator, plan, prefix.forward(model, tokens, plan), batch,
+                       outputs, report, optimizer, step_arguments...);
 }
 
 LAMINA_NAMESPACE_END
