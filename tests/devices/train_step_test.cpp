@@ -102,7 +102,7 @@ TEST_CASE(
   double const rate = 0.05;
   device_vector<Backend, double> const rates(p.backend, vector_view<double const>(&rate, 1));
   for (int step = 0; step < 2; ++step) {
-    train_step(p.backend, p.model, dr_grpo{}, plan, p.tokens(), p.arrays.view(), p.outputs.view(),
+    train_step(p.backend, p.model, grpo{}, plan, p.tokens(), p.arrays.view(), p.outputs.view(),
                p.report, optimizer, rates.view());
   }
   CHECK(optimizer.read_status().learning_rate == rate);

@@ -167,7 +167,8 @@ class device_model {
   index_t vocab_, token_count_ = 0;
   device_vector<Backend, T> embedding_;
   std::vector<std::string> names_;
-  std::vector<device_vector<Backend, T>> weights_, gradients_, states_;
+  std::vector<device_vector<Backend, T>> weights_, gradients_;
+  std::vector<device_vector<Backend, scalar_type>> states_;
 };
 
 }  // namespace lamina::testing
