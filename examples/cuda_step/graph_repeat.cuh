@@ -20,8 +20,14 @@ struct graph_repeat {
     if (count < 2) return;
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
                "cudaStreamBeginCapture", "a step");
-    step();
     cudaGraph_t graph = nullptr;
+    try {
+      step();
+    } catch (...) {
+      cudaStreamEndCapture(stream, &graph);  // or the stream would never work again
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      throw;
+    }
     check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture", "a step");
     cudaGraphExec_t launches = nullptr;
     cudaError_t status = cudaGraphInstantiate(&launches, graph, 0);
