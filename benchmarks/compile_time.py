@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Processor seconds to compile parts of the library at -O0, over an empty file; medians.
+"""Processor seconds to compile parts of the library at -O0, over an empty file; medians. With
+--nvcc also those of a .cu file, optimised for one architecture: the CUDA backend and one preset.
 
 Exits 1 if a part takes longer than its limit.
 """
@@ -28,16 +29,26 @@ PARTS = [
      ONE_PRESET, 0.8),
 ]
 
+ON_A_DEVICE = """
+using backend = lamina::cuda_backend<float>;
+void use(backend const& device, lamina::matrix_view<lamina::bf16> logits,
+         lamina::policy_batch<float> const& batch, lamina::policy_outputs<float> const& outputs,
+         lamina::policy_report<backend>& report) {
+  lamina::policy_loss(device, lamina::grpo{}, logits, batch, outputs, report);
+}
+"""
+CUDA_PART = ("CUDA, one preset", ["lamina/backend/cuda.cuh", "lamina/policy/device_loss.hpp",
+                                  "lamina/policy/presets.hpp"], ON_A_DEVICE, 12.0)
 
-def seconds(compiler, include, headers, code, folder):
-    source = os.path.join(folder, "part.cpp")
+
+def seconds(command, include, headers, code, folder, suffix=".cpp"):
+    source = os.path.join(folder, "part" + suffix)
     with open(source, "w", encoding="utf-8") as file:
         file.writelines(f'#include "{header}"\n' for header in headers)
         file.write(code)
-    command = [compiler, "-std=c++20", "-O0", "-I", include, "-c", source,
-               "-o", os.path.join(folder, "part.o")]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True)
+    subprocess.run([*command, "-std=c++20", "-I", include, "-c", source,
+                    "-o", os.path.join(folder, "part.o")], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
@@ -45,6 +56,7 @@ def seconds(compiler, include, headers, code, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--compiler", default="g++")
+    parser.add_argument("--nvcc", metavar="NVCC", help="compile the .cu file with it, too")
     parser.add_argument("--include", default=os.path.join(os.path.dirname(__file__), "../include"))
     parser.add_argument("--repetitions", type=int, default=7)
     options = parser.parse_args()
@@ -62,8 +74,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.repetitions):
             for name, headers, code, _ in expanded:
-                times[name].append(
-                    seconds(options.compiler, options.include, headers, code, folder))
+                times[name].append(seconds([options.compiler, "-O0"], options.include, headers,
+                                           code, folder))
+        if options.nvcc:
+            name, headers, code, limit = CUDA_PART
+            expanded.append((name, headers, code, limit))
+            command = [options.nvcc, "-O3", "-arch=sm_90"]
+            times[name] = [seconds(command, options.include, headers, code, folder, ".cu")
+                           for _ in range(3)]
 
     empty = statistics.median(times["empty file"])
     too_slow = False
