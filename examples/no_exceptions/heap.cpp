@@ -13,9 +13,12 @@ std::atomic<long> count{0};
 
 long engine::heap_allocation_count() { return count; }
 
-void* operator new(std::size_t size) {
+void* operator new(std::size_t size, std::nothrow_t const&) noexcept {
   ++count;
-  void* const memory = std::malloc(size);
+  return std::malloc(size);
+}
+void* operator new(std::size_t size) {
+  void* const memory = operator new(size, std::nothrow);
   if (memory == nullptr) std::abort();
   return memory;
 }
