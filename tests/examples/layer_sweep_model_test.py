@@ -94,7 +94,7 @@ class Models(unittest.TestCase):
         self.assertEqual(reports(self.out), expected)
 
     def test_report_only_reads_what_there_is_and_trains_nothing(self):
-        self.sweep("--profile", "1")
+        self.sweep("--profile", "1", "--threads", "1")  # runs end in the order of the plan
         whole = (self.out / "journal.txt").read_bytes()
         lines = whole.splitlines(keepends=True)
         (self.out / "journal.txt").write_bytes(b"".join(lines[:4]))
