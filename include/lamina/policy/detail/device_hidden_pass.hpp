@@ -231,23 +231,10 @@ struct device_hidden_pass {
     }
   }
 
-  // f(first, rows) for the head in blocks, in the type of the product.
   template <class F>
   void for_each_head_block(F const& f) const {
-    for (index_t first = 0; first < layout.vocab; first += layout.block_rows()) {
-      index_t const left = layout.vocab - first, most = layout.block_rows();
-      auto const block = head.weights.row_block(first, left < most ? left : most);
-      if constexpr (layout_type::converts_head) {
-        matrix_view<scalar> const converted(head_block(), block.rows, layout.width);
-        backend.executor().run(
-            block.rows,
-            copy_rows_body<typename Head::scalar_type, scalar, token_of_row, token_of_row>{
-                block, converted});
-        f(first, matrix_view<operand const>(converted));
-      } else {
-        f(first, block);
-      }
-    }
+    detail::for_each_head_block<layout_type::converts_head>(backend, head, layout.block_rows(),
+                                                            head_block(), f);
   }
 
   void multiply(chunk c) const {

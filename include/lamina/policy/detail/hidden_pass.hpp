@@ -27,6 +27,27 @@ struct copy_rows_body {
   }
 };
 
+// f(first, rows) for the head in blocks of `most` rows: as they lie, or converted to the type of
+// the product in `room`.
+template <bool Converts, tensor_backend Backend, output_head Head, real Scalar, class F>
+void for_each_head_block(Backend const& backend, Head const& head, index_t most, Scalar* room,
+                         F const& f) {
+  for (index_t first = 0; first < head.weights.rows; first += most) {
+    index_t const left = head.weights.rows - first;
+    auto const block = head.weights.row_block(first, left < most ? left : most);
+    if constexpr (Converts) {
+      matrix_view<Scalar> const converted(room, block.rows, block.cols);
+      backend.executor().run(
+          block.rows,
+          copy_rows_body<typename Head::scalar_type, Scalar, token_of_row, token_of_row>{
+              block, converted});
+      f(first, matrix_view<Scalar const>(converted));
+    } else {
+      f(first, block);
+    }
+  }
+}
+
 // One call of a policy loss in the hidden form.
 template <tensor_backend Backend, policy_objective Estimator, storage_scalar T, output_head Head>
 struct hidden_pass {
@@ -149,23 +170,9 @@ struct hidden_pass {
     return take(begin, batch.token_count(), [this](index_t t) { return batch.active(t); });
   }
 
-  // f(first, rows) for the head in blocks of `most` rows, in the type of the product.
   template <class F>
   void for_each_head_block(index_t most, F const& f) const {
-    for (index_t first = 0; first < layout.vocab; first += most) {
-      index_t const left = layout.vocab - first;
-      auto const rows = head.weights.row_block(first, left < most ? left : most);
-      if constexpr (layout_type::converts_head) {
-        matrix_view<scalar> const converted(block(), rows.rows, layout.width);
-        backend.executor().run(
-            rows.rows,
-            copy_rows_body<typename Head::scalar_type, scalar, token_of_row, token_of_row>{
-                rows, converted});
-        f(first, matrix_view<scalar const>(converted));
-      } else {
-        f(first, rows);
-      }
-    }
+    detail::for_each_head_block<layout_type::converts_head>(backend, head, most, block(), f);
   }
 
   // logits = hidden rows of the listed tokens times head^T. By blocks also where nothing has to be
