@@ -38,7 +38,7 @@ struct forward_pass {
   rotary_cache<Backend> const& rotary;
   vector_view<index_t const> positions;
   widening<Backend>& wide;
-  [[no_unique_address]] Product product;
+  Product product;
 
   index_t token_count() const { return positions.size; }
 

@@ -180,7 +180,7 @@ class pretrainer {
 
   transformer<Backend>& model_;
   lamina::backward_plan plan_;
-  [[no_unique_address]] ParallelFor parallel_;
+  ParallelFor parallel_;
   lamina::adamw<Backend, scalar_type> optimizer_;
   std::vector<shard> shards_;
 };

@@ -158,6 +158,15 @@ def rule_macros(root):
     return complaints
 
 
+def rule_layout(root):
+    """No member shares its address: nvcc 13 lays such members out otherwise in a kernel's
+    parameters than in the host's object, without a warning."""
+    attribute = "no_unique" + "_address"
+    return [f"{path}:{number}: {attribute}" for path in files(root)
+            if path.endswith((".hpp", ".cpp", ".cuh", ".cu"))
+            for number, line in enumerate(lines(root, path), 1) if attribute in line]
+
+
 def rule_columns(root):
     """Code is ASCII, at most 100 columns wide, without tabs or trailing blanks."""
     complaints = []
@@ -210,6 +219,8 @@ OFFENCES = [
     ("macros", "include/lamina/core/view.hpp", SPDX + "# define LAMINA_Y 1\n"),
     ("macros", "include/lamina/config.hpp", SPDX + "#define CHECKED 1\n"),
     ("macros", "include/lamina/core/view.hpp", SPDX + "#undef max\n"),
+    ("layout", "include/lamina/core/view.hpp",
+     SPDX + "struct s { [[no_unique" + "_address]] int x; };\n"),
     ("columns", "tests/core/view_test.cpp", SPDX + "// " + "x" * 98 + "\n"),
     ("columns", "tests/core/view_test.cpp", SPDX + "// caf\u00e9\n"),
     ("columns", "tests/core/view_test.cpp", SPDX + "int x; \n"),

@@ -53,8 +53,8 @@ struct eigen_backend {
   using scalar_type = T;
   using matrix_type = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-  [[no_unique_address]] ParallelFor parallel{};
-  [[no_unique_address]] Gemm product{};
+  ParallelFor parallel{};
+  Gemm product{};
 
   /// Zeroed storage [rows, cols].
   matrix_type make_matrix(index_t rows, index_t cols) const {

@@ -26,8 +26,8 @@ struct xtensor_backend {
   using scalar_type = T;
   using matrix_type = xt::xtensor<T, 2, xt::layout_type::row_major>;
 
-  [[no_unique_address]] ParallelFor parallel{};
-  [[no_unique_address]] Gemm product{};
+  ParallelFor parallel{};
+  Gemm product{};
 
   /// Zeroed storage [rows, cols].
   matrix_type make_matrix(index_t rows, index_t cols) const {

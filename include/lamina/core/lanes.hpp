@@ -129,7 +129,7 @@ struct serial_for {
 /// Rows on the host: one lane a row, ranges of rows through the `ParallelFor` hook.
 template <parallel_for ParallelFor = serial_for>
 struct host_rows {
-  [[no_unique_address]] ParallelFor parallel{};
+  ParallelFor parallel{};
   /// Least number of rows that is worth handing to another thread.
   index_t grain = 1;
 

@@ -360,7 +360,7 @@ class prefix_cache {
 
   index_t layer_;
   Storage storage_;
-  [[no_unique_address]] Guard guard_;
+  Guard guard_;
   index_t row_count_ = 0;
   index_t width_ = 0;
   std::uint64_t fill_ = 0;

@@ -160,7 +160,7 @@ struct shifted_scale {
 template <group_scale Scale = by_group_std, class Defaults = advantage_defaults>
 struct group_relative {
   static constexpr bool per_token = false;
-  [[no_unique_address]] Scale scale{};
+  Scale scale{};
   missing_reward missing = Defaults::missing;
   lone_rollout lone = Defaults::lone;
 

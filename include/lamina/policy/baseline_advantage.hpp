@@ -20,7 +20,7 @@ LAMINA_NAMESPACE_BEGIN
 template <rollout_normalizer Whitening = no_whitening, class Defaults = advantage_defaults>
 struct leave_one_out {
   static constexpr bool per_token = false;
-  [[no_unique_address]] Whitening whitening{};
+  Whitening whitening{};
   missing_reward missing = Defaults::missing;
   lone_rollout lone = Defaults::lone;
 
@@ -147,7 +147,7 @@ using greedy_outcome_baseline = basic_greedy_outcome_baseline<>;
 template <group_scale Scale = by_group_std, class Defaults = advantage_defaults>
 struct second_best {
   static constexpr bool per_token = false;
-  [[no_unique_address]] Scale scale{};
+  Scale scale{};
   missing_reward missing = Defaults::missing;
 
   /// Reads rewards and groups. advantages [rollouts] is written and may alias rewards.

@@ -91,7 +91,7 @@ template <advantage_rule Rule = group_relative<>>
 struct weighted_rewards {
   static constexpr bool per_token = Rule::per_token;
   static constexpr bool reads_function_rewards = true;
-  [[no_unique_address]] Rule rule{};
+  Rule rule{};
   /// [functions], not owned; empty = 1 each.
   vector_view<double const> weights{};
 
@@ -113,7 +113,7 @@ struct weighted_rewards {
 template <advantage_rule Rule = group_relative<>>
 requires(!Rule::per_token) struct summed_token_rewards {
   static constexpr bool per_token = false;
-  [[no_unique_address]] Rule rule{};
+  Rule rule{};
 
   /// Reads offsets, mask, token_rewards at active tokens, and what the rule reads except rewards.
   /// advantages  [rollouts]  written
@@ -154,8 +154,8 @@ struct decoupled_group_relative {
                 "use by_group_std or no_scale, not a scale of the whole batch");
   static constexpr bool per_token = false;
   static constexpr bool reads_function_rewards = true;
-  [[no_unique_address]] Scale scale{};
-  [[no_unique_address]] Whitening whitening{};
+  Scale scale{};
+  Whitening whitening{};
   /// What a rollout means to which no function gave a reward.
   missing_reward missing = Defaults::missing;
   lone_rollout lone = Defaults::lone;

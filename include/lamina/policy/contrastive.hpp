@@ -217,8 +217,8 @@ struct conspo {
   verified_labels advantage{};
   double temperature = 1.0;
   double margin = 0.0;
-  [[no_unique_address]] no_kl kl{};
-  [[no_unique_address]] no_entropy_bonus entropy{};
+  no_kl kl{};
+  no_entropy_bonus entropy{};
 
   /// Labels of the rollouts as advantages.
   template <real T>

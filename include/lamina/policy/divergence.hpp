@@ -79,7 +79,7 @@ struct kl_k3_clamped {
 /// descended is the reverse KL. (The "+" variants of verl.)
 template <kl_estimator Estimator = kl_k3>
 struct straight_through {
-  [[no_unique_address]] Estimator estimator{};
+  Estimator estimator{};
   template <class V>
   LAMINA_HOST_DEVICE LAMINA_INLINE kl_value<V> at(V k) const {
     return {estimator.at(k).value, k};
@@ -128,7 +128,7 @@ struct kl_off {
 template <kl_estimator Estimator = kl_k3, class Defaults = kl_off>
 struct kl_penalty {
   double coefficient = Defaults::coefficient;
-  [[no_unique_address]] Estimator estimator{};
+  Estimator estimator{};
 
   LAMINA_HOST_DEVICE bool active() const noexcept { return coefficient != 0; }
   LAMINA_HOST_DEVICE double weight() const noexcept { return coefficient; }
@@ -153,7 +153,7 @@ template <kl_estimator Estimator = kl_k3, class Defaults = kl_off>
 struct ratio_weighted_kl_penalty {
   static constexpr bool weights_by_ratio = true;
   double coefficient = Defaults::coefficient;
-  [[no_unique_address]] Estimator estimator{};
+  Estimator estimator{};
 
   LAMINA_HOST_DEVICE bool active() const noexcept { return coefficient != 0; }
   LAMINA_HOST_DEVICE double weight() const noexcept { return coefficient; }

@@ -33,7 +33,7 @@ struct same_aggregation {};
 template <class Aggregation = same_aggregation>
 struct entropy_bonus {
   double coefficient = 0;
-  [[no_unique_address]] Aggregation aggregation{};
+  Aggregation aggregation{};
 
   LAMINA_HOST_DEVICE bool active() const noexcept { return coefficient != 0; }
   LAMINA_HOST_DEVICE double weight(index_t active_tokens, loss_denominators const& d,

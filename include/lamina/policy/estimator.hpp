@@ -141,14 +141,14 @@ struct policy_gradient {
                 "lamina: a ratio-weighted KL term beside a score-function surrogate needs a token "
                 "ratio");
 
-  [[no_unique_address]] Advantage advantage{};
-  [[no_unique_address]] Ratio ratio{};
-  [[no_unique_address]] Surrogate surrogate{};
-  [[no_unique_address]] Kl kl{};
-  [[no_unique_address]] Aggregation aggregation{};
-  [[no_unique_address]] Correction correction{};
-  [[no_unique_address]] Filter filter{};
-  [[no_unique_address]] Entropy entropy{};
+  Advantage advantage{};
+  Ratio ratio{};
+  Surrogate surrogate{};
+  Kl kl{};
+  Aggregation aggregation{};
+  Correction correction{};
+  Filter filter{};
+  Entropy entropy{};
 
   /// Rewards of a batch -> one advantage a rollout, or one a token where Advantage::per_token, and
   /// the statistics of the batch. Throws as the advantage rule does.

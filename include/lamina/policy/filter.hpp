@@ -98,8 +98,8 @@ struct both_filters {
                 "lamina: at most one of two combined filters may look at whole sequences");
   static constexpr unsigned reads = detail::reads_of<First>() | detail::reads_of<Second>();
   static constexpr bool filters_entropy = First::filters_entropy || Second::filters_entropy;
-  [[no_unique_address]] First first{};
-  [[no_unique_address]] Second second{};
+  First first{};
+  Second second{};
 
   template <class V>
   requires(sequence_wide<First> || sequence_wide<Second>) LAMINA_HOST_DEVICE LAMINA_INLINE V

@@ -175,7 +175,7 @@ struct policy_logits_body {
   policy_batch<compute> batch;
   policy_outputs<compute> outputs;
   Estimator estimator;
-  [[no_unique_address]] Tokens tokens{};
+  Tokens tokens{};
 
   /// What lanes with slots keep: the row, so that it is read from memory once.
   index_t kept_bytes() const { return logits.cols * static_cast<index_t>(sizeof(T)); }
@@ -273,7 +273,7 @@ struct logits_gradient_body {
   matrix_view<T> logits;
   policy_batch<compute> batch;
   policy_outputs<compute> outputs;
-  [[no_unique_address]] Tokens tokens{};
+  Tokens tokens{};
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {

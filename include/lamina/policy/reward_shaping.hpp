@@ -107,7 +107,7 @@ template <kl_estimator Estimator = kl_k1>
 struct kl_in_reward {
   /// 0.05 in TRL's RLOO and PPO, 0.001 in verl.
   double coefficient = 0.05;
-  [[no_unique_address]] Estimator estimator{};
+  Estimator estimator{};
 
   /// Reads rewards [rollouts], old_log_probs, offsets and mask.
   /// reference_log_probs  [tokens]    never read where the mask is 0

@@ -118,7 +118,7 @@ struct group_in_group {
       "lamina: group_in_group divides by the spread of a group of episodes and of a group "
       "of steps; use by_group_std or no_scale, not a scale of the whole batch");
   static constexpr bool per_token = false;
-  [[no_unique_address]] Scale scale{};
+  Scale scale{};
   /// Discount of step returns: 0.95 in the authors' ALFWorld script, 1 in verl-agent's defaults.
   double gamma = 0.95;
   /// Weight of the step advantage; with 0 the anchors are not read. 1 in the paper and verl-agent.

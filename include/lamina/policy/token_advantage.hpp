@@ -36,7 +36,7 @@ struct reward_to_go {
   static constexpr bool per_token = true;
   double gamma = Defaults::gamma;
   masked_tokens masked = Defaults::masked;
-  [[no_unique_address]] Whitening whitening{};
+  Whitening whitening{};
 
   /// Reads offsets, mask and token_rewards; without token_rewards, rewards, each given to the last
   /// active token of its rollout.
@@ -110,7 +110,7 @@ struct gae {
   static constexpr bool per_token = true;
   double gamma = Defaults::gamma;
   double lambda = Defaults::lambda;
-  [[no_unique_address]] Whitening whitening{};
+  Whitening whitening{};
 
   /// Reads values [tokens] and what reward_to_go reads.
   /// advantages  [tokens]  written, exactly 0 where masked; may alias token_rewards or values
@@ -175,8 +175,8 @@ bool has_reward(reward_batch<T> const& batch, index_t rollout) {
 template <advantage_rule Rule, token_normalizer Whitening = token_whitening>
 requires(!Rule::per_token) struct token_whitened {
   static constexpr bool per_token = true;
-  [[no_unique_address]] Rule rule{};
-  [[no_unique_address]] Whitening whitening{};
+  Rule rule{};
+  Whitening whitening{};
 
   /// Reads offsets, mask and what the rule reads.
   /// advantages  [tokens]  written, exactly 0 where masked

@@ -210,7 +210,7 @@ struct token_log_prob_body {
   compute_t<T> inverse_temperature;
   vector_view<compute_t<T>> log_probs;
   vector_view<compute_t<T>> entropies;
-  [[no_unique_address]] Tokens tokens{};
+  Tokens tokens{};
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {

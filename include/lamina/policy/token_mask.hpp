@@ -137,7 +137,7 @@ struct rollout_rejection {
   static constexpr bool bounds_ratio = std::same_as<Estimator, kl_k1>;
   double low = 0;
   double high = 0;  ///< has to be set
-  [[no_unique_address]] Estimator estimator{};
+  Estimator estimator{};
 
   /// The estimate at one token; log_rho = log pi_old - log pi_sampler.
   double measure(double log_rho) const {

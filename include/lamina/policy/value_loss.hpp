@@ -94,7 +94,7 @@ struct value_loss {
   double clip = 0.2;
   /// Weight of this loss beside the policy's where one model has both: 0.1 in TRL.
   double coefficient = 1;
-  [[no_unique_address]] Aggregation aggregation{};
+  Aggregation aggregation{};
 
   LAMINA_HOST_DEVICE value_term term(double value, double old_value, double target) const noexcept {
     double const least = old_value - clip, most = old_value + clip;

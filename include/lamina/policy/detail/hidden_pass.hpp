@@ -14,8 +14,8 @@ template <storage_scalar From, storage_scalar To, class FromRow, class ToRow>
 struct copy_rows_body {
   matrix_view<From const> from;
   matrix_view<To> to;
-  [[no_unique_address]] FromRow from_row{};
-  [[no_unique_address]] ToRow to_row{};
+  FromRow from_row{};
+  ToRow to_row{};
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
