@@ -4,7 +4,7 @@
 // products in chunks of the same size, `TFLOP/s` counts the products only, `scratch_MB` the memory.
 #include <vector>
 
-#include "benchmarks/policy/device_bench.cuh"
+#include "benchmarks/device_bench.cuh"
 #include "lamina/policy/device_hidden_loss.hpp"
 #include "lamina/policy/presets.hpp"
 

@@ -4,7 +4,7 @@
 // all: reading and writing once is 1, reading alone 0.5.
 #include <vector>
 
-#include "benchmarks/policy/device_bench.cuh"
+#include "benchmarks/device_bench.cuh"
 #include "lamina/policy/logits_loss.hpp"
 #include "lamina/policy/presets.hpp"
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// What benchmarks on a device share: their stream, their clock, their numbers, and what they say
-// where there is none.
+// What benchmarks on a device share: their stream, their clock, and what they say where there is
+// none.
 #pragma once
 
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
 
+#include "benchmarks/fill.hpp"
 #include "lamina/backend/cuda.cuh"
 
 namespace lamina::benchmarks {
@@ -37,21 +38,6 @@ double seconds(F const& f) {
   cudaEventDestroy(end);
   return static_cast<double>(milliseconds) / 1000;
 }
-
-// Numbers between -size and size that differ in every place.
-template <storage_scalar T>
-struct fill_body {
-  static constexpr row_schedule schedule = row_schedule::block;
-  matrix_view<T> values;
-  float size;
-  template <lane_group Lanes>
-  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
-    for (index_t v = lanes.lane(); v < values.cols; v += lanes.count()) {
-      std::uint32_t const hash = static_cast<std::uint32_t>(row * 7919 + v) * 2654435761u;
-      values(row, v) = T((static_cast<float>(hash >> 8) * 0x1p-23f - 1.0f) * size);
-    }
-  }
-};
 
 // For main: runs the benchmarks, or says that there is no device and returns 77.
 inline int run(int argc, char** argv) {
