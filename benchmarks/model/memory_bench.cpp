@@ -12,8 +12,10 @@
 #include <fstream>
 #include <string>
 
+#include "benchmarks/model/smollm2.hpp"
 #include "benchmarks/model/training.hpp"
 #include "lamina/layers/memory_plan.hpp"
+#include "lamina/layers/selector.hpp"
 
 namespace {
 

@@ -13,8 +13,10 @@
 #include <memory>
 #include <string>
 
+#include "benchmarks/model/smollm2.hpp"
 #include "benchmarks/model/training.hpp"
 #include "lamina/layers/memory_plan.hpp"
+#include "lamina/layers/selector.hpp"
 
 namespace {
 
@@ -101,15 +103,15 @@ int main(int argc, char** argv) {
   add("middle 10", two_epochs, selections[5].plan);
   for (selection const& s : selections) add(s.name, two_epochs_cached, s.plan);
 
-  std::vector<std::unique_ptr<training>> trainings(cases.size());
+  std::vector<std::unique_ptr<training<backend_type>>> trainings(cases.size());
   for (std::size_t i = 0; i < cases.size(); ++i) {
     benchmark::RegisterBenchmark(cases[i].name().c_str(),
                                  [&, i](benchmark::State& state) {
                                    auto& run = trainings[i];
                                    measured_case& c = cases[i];
                                    if (run == nullptr) {
-                                     run = std::make_unique<training>(model, c.plan, batch,
-                                                                      c.how.what);
+                                     run = std::make_unique<training<backend_type>>(
+                                         model, c.plan, batch, c.how.what);
                                    }
                                    for ([[maybe_unused]] auto iteration : state) {
                                      c.times.push_back(seconds_of([&] { run->run(); }));

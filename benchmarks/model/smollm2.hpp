@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// What the benchmarks of whole models share: a model of the shape of SmolLM2-135M with random
-// weights, packed batches for it, and the ceilings their times are held against.
+// What the benchmarks of whole models on a host share: the shape of SmolLM2-135M, how times are
+// taken, and the ceilings they are held against.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
 #include <cstdlib>
 #include <ctime>
 #include <vector>
 
+#include "benchmarks/median.hpp"
+#include "benchmarks/model/random_model.hpp"
 #include "examples/decoder/memory.hpp"
 #include "examples/decoder/transformer.hpp"
 #include "examples/support/gemm.hpp"
@@ -18,6 +18,7 @@
 namespace model_bench {
 
 using lamina::index_t;
+using lamina::benchmarks::median;
 
 #if defined(_OPENMP)
 using backend_type = examples::chosen_backend<float, lamina::openmp_for>;
@@ -36,35 +37,6 @@ inline constexpr decoder::config smollm2{.layer_count = 30,
                                          .rope_theta = 100000,
                                          .norm_epsilon = 1e-5,
                                          .tied_head = true};
-
-/// Sequences of random tokens; the logits of the last `responses` positions of each are wanted.
-inline decoder::token_batch random_batch(decoder::config const& shape, index_t sequences,
-                                         index_t length, index_t responses) {
-  decoder::token_batch batch;
-  batch.offsets.push_back(0);
-  std::uint32_t state = 1;
-  for (index_t s = 0; s < sequences; ++s) {
-    for (index_t t = 0; t < length; ++t) {
-      if (t >= length - responses) batch.logit_rows.push_back(batch.token_count());
-      state = state * 1664525u + 1013904223u;
-      batch.tokens.push_back(
-          static_cast<std::int32_t>((state >> 8) % static_cast<std::uint32_t>(shape.vocab)));
-    }
-    batch.offsets.push_back(batch.token_count());
-  }
-  return batch;
-}
-
-/// Weights of the size that trained ones have, quicker than initialize().
-inline void fill_weights(model_type& model) {
-  std::uint32_t state = 1;
-  for (auto const& parameter : lamina::all_parameters(model)) {
-    for (float& weight : parameter.weight) {
-      state = state * 1664525u + 1013904223u;
-      weight = parameter.decays ? 2e-11f * static_cast<float>(static_cast<std::int32_t>(state)) : 1;
-    }
-  }
-}
 
 /// One thread, unless OMP_NUM_THREADS says otherwise.
 inline void choose_threads() {
@@ -91,12 +63,6 @@ double seconds_of(F const& f) {
   double const start = now();
   f();
   return now() - start;
-}
-
-inline double median(std::vector<double> values) {
-  auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 /// Multiply-adds in registers on one thread for a moment, in FLOP/s: no product of matrices is

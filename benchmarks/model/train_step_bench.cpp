@@ -9,8 +9,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "benchmarks/model/smollm2.hpp"
 #include "benchmarks/model/training.hpp"
 #include "lamina/layers/selection_text.hpp"
+#include "lamina/layers/selector.hpp"
 
 namespace {
 

@@ -25,9 +25,7 @@ constexpr lamina::transformer_shape transformer_shape(config const& shape) {
           .qk_norm = shape.qk_norm};
 }
 
-/// Numbers that activations take on a host, all in the model's scalar type. A device has no scratch
-/// for the attention, and keeps the attention's output (query_width a token) wherever the backward
-/// pass goes through the attention.
+/// Numbers that activations take on a host, all in the model's scalar type.
 ///
 /// longest  tokens of the longest sequence, which decides the scratch; 0 to leave it out
 constexpr lamina::host_activations activation_sizes(config const& shape, index_t longest = 0) {
@@ -55,6 +53,21 @@ constexpr lamina::host_activations activation_sizes(config const& shape, index_t
           .outside_logit_row = 2 * d + 1,
           .scratch = rotary + attention_scratch,
           .phases_overlap = true};
+}
+
+/// The same on a device, for training decoder layers whose weights are bf16, where the backend
+/// multiplies these as they are, with logits of at least as many numbers as gate and up projections
+/// have. There is no scratch for the attention but the products D, and its output is kept wherever
+/// the backward pass goes through it; both factors of a product are rounded to bf16 before.
+constexpr lamina::host_activations device_activation_sizes(config const& shape,
+                                                           index_t longest = 0) {
+  lamina::host_activations a = activation_sizes(shape);
+  a.saved.attention_inner += shape.query_width();
+  a.saved.output = 0;
+  a.outside += shape.head_count + shape.ffn_width / 2;  // D; the inputs of a product
+  a.outside_logit_row += shape.vocab / 2;               // the gradients of its outputs
+  a.scratch = longest * shape.head_width;
+  return a;
 }
 
 }  // namespace decoder
