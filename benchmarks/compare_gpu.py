@@ -9,10 +9,11 @@ lamina's program first and its peers after it on the same card, over the same nu
 row of a markdown table as soon as it is known; FOLDER gets all of them as compare_gpu.json.
 
 Times are medians by CUDA events after warm-up; compilation and autotuning lie outside. Memory is
-the peak over the inputs, gradients included. The loss is that of lamina's grpo preset: clip 0.2 on
-both sides, no KL, mean over the tokens of a sequence and then over sequences. What a peer computes
-is held against the same function in float64: `loss off` relative to the loss, `gradient off` the
-largest difference relative to the largest gradient.
+the peak over the inputs, gradients included; of a training step it is all of the memory. AdamW of
+that step has float masters and moments in lamina, bf16 moments and no masters in PyTorch. The loss
+is that of lamina's grpo preset: clip 0.2 on both sides, no KL, mean over the tokens of a sequence
+and then over sequences. What a peer computes is held against the same function in float64: `loss
+off` relative to the loss, `gradient off` the largest difference relative to the largest gradient.
 
 Needs torch; the sections that time them need liger_kernel or transformers, and say so without.
 """
@@ -82,7 +83,7 @@ class Bench:
 
     def row(self, what, shape, program, milliseconds, extra=None, notes=""):
         """Adds and prints a row; extra is in bytes, or None where nobody knows."""
-        if program.startswith("lamina"):
+        if program == "lamina":
             self.lamina[what, shape] = milliseconds
         base = self.lamina.get((what, shape))
         self.rows.append({"what": what, "shape": shape, "program": program,
@@ -152,9 +153,10 @@ class Bench:
         if self.cuda:
             torch.cuda.empty_cache()
 
-    def programs(self, name, pattern, describe):
+    def programs(self, name, pattern, describe, repetitions=3):
         """Rows of lamina's program for the benchmarks that match `pattern`: describe(a benchmark's
-        name, arguments, counters) is (what, shape, extra bytes or None, notes)."""
+        name, arguments, counters) is (what, shape, extra bytes or None, notes) and, for what no
+        peer does, the name of the row."""
         places = [os.path.join(self.options.build_dir, folder, name) for folder in
                   ("benchmarks", "")]
         if time.monotonic() > self.deadline:
@@ -168,7 +170,7 @@ class Bench:
         try:
             done = subprocess.run(
                 [program, "--benchmark_format=json", f"--benchmark_filter={pattern}",
-                 "--benchmark_repetitions=3", "--benchmark_min_time=0.1"],
+                 f"--benchmark_repetitions={repetitions}", "--benchmark_min_time=0.1"],
                 capture_output=True, text=True, timeout=90)
             if done.returncode != 0:
                 raise RuntimeError(f"exit {done.returncode}: {(done.stdout + done.stderr)[-200:]}")
@@ -181,11 +183,11 @@ class Bench:
                 self.note(f"lamina: {benchmark}: failed, {brief(counters['error'])}")
                 continue
             try:
-                what, shape, extra, notes = describe(benchmark, arguments, counters)
+                what, shape, extra, notes, *own = describe(benchmark, arguments, counters)
             except KeyError as missing:  # a benchmark that this script does not know
                 self.note(f"lamina: {name}: {benchmark} {arguments} has no {missing}")
                 continue
-            self.row(what, shape, "lamina", counters["ms"], extra, notes)
+            self.row(what, shape, own[0] if own else "lamina", counters["ms"], extra, notes)
 
 
 def medians(report):
@@ -202,7 +204,8 @@ def medians(report):
             runs.setdefault(name, {}).update(numbers, ms=entry["real_time"] * scale)
     for name, counters in runs.items():
         arguments = {k: int(v) for k, v in re.findall(r"/(\w+):(\d+)", name)}
-        yield name.split("/")[0], arguments, counters
+        parts = [p for p in name.split("/") if ":" not in p and p != "manual_time"]
+        yield "/".join(parts), arguments, counters
 
 
 def brief(error):
@@ -639,11 +642,16 @@ def training_steps(bench):
     what = "training step, Qwen3-1.7B"
 
     def describe(name, arguments, counters):
-        rest = ", ".join(f"{k} {v:.4g}" for k, v in counters.items() if k not in (
-            "ms", "real_time", "cpu_time", "iterations"))
-        return what, name + "".join(f" {k} {v}" for k, v in arguments.items()), None, rest
+        _, selection, kind = name.split("/")
+        own = "lamina" if kind == "step" else f"lamina, {kind}"
+        notes = f"{counters['tokens/s']:.0f} tokens/s"
+        if "speed_up" in counters:
+            notes += (f", full training takes {counters['speed_up']:.2f} times as long, "
+                      f"{counters['ratio']:.2f} of the formula's {counters['formula']:.2f}")
+        # Its batch is 4 sequences of 1,024 tokens.
+        return what, f"{selection}, 4 x 1024", counters["peak_GB"] * 1e9, notes, own
 
-    bench.programs("model.selective_step_cuda_bench", ".", describe)
+    bench.programs("model.selective_step_cuda_bench", "^1.7B/", describe, repetitions=1)
     transformers = importlib.import_module("transformers")
     shape = dict(QWEN3)
     sequences, length = options.sequences, options.length
@@ -664,10 +672,9 @@ def training_steps(bench):
     model.train()
     batch = Batch(sequences, length, shape["vocab_size"], bench.device)
     inputs = (batch.ids * 17 + 3) % shape["vocab_size"]
-    resting = bench.allocated()
-    middle = shape["num_hidden_layers"] // 2
-    selections = [("all parameters", None), ("all layers", range(shape["num_hidden_layers"])),
-                  (f"layer {middle}", [middle])]
+    depth = shape["num_hidden_layers"]
+    selections = [("full", None), ("middle layer", [depth // 2]), ("last layer", [depth - 1]),
+                  ("middle 10", range(max(0, (depth - 10) // 2), min(depth, (depth + 10) // 2)))]
 
     def step(layers, loss):
         model.requires_grad_(layers is None)
@@ -692,12 +699,12 @@ def training_steps(bench):
         for name, layers in selections:
             def notes(_, milliseconds, kind=kind, name=name):
                 times[kind, name] = milliseconds
-                full = times.get((kind, "all layers"))
+                full = times.get((kind, "full"))
                 return f"{sequences * length / milliseconds * 1e3:.0f} tokens/s" + (
-                    f", all layers take {full / milliseconds:.2f} times as long"
-                    if full and name.startswith("layer ") else "")
+                    f", full training takes {full / milliseconds:.2f} times as long"
+                    if full and name != "full" else "")
             bench.peer(what, f"{name}, {sequences} x {length}", f"transformers, SDPA, {kind}",
-                       lambda l=layers, f=loss: step(l, f), notes, resting)
+                       lambda l=layers, f=loss: step(l, f), notes, 0)
             model.zero_grad(set_to_none=True)
 
 
