@@ -687,7 +687,6 @@ def training_steps(bench):
             hidden = model.model(input_ids=inputs).last_hidden_state
             value = loss(model.lm_head(hidden), *batch.arguments())
             value.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             return value
