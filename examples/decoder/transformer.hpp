@@ -406,17 +406,27 @@ template <lamina::tensor_backend Backend, class Weight>
 void transformer<Backend, Weight>::embedding_gradient(matrix_view<T const> d_logits,
                                                       matrix_view<T const> d_stream) {
   token_order_view const order = batch_.order(shape_.vocab);
-  write_gradient(backend_, wide_, block(lamina::outside_layers).gradient(outer_tensor::embedding),
-                 [&](index_t first, matrix_view<T> part) {
-                   if (shape_.tied_head) {
-                     backend_.gemm(transpose::yes, transpose::no, T(1),
-                                   columns(d_logits, first, part.rows), hidden_, T(0), part);
-                   }
-                   backend_.executor().run(
-                       part.rows,
-                       sum_by_token<T>{d_stream, order.first.subview(first, part.rows + 1),
-                                       order.positions, shape_.tied_head, part});
-                 });
+  auto const write = [&](auto d, auto hidden) {
+    write_gradient(backend_, wide_, block(lamina::outside_layers).gradient(outer_tensor::embedding),
+                   [&](index_t first, matrix_view<T> part) {
+                     if (shape_.tied_head) {
+                       backend_.gemm(transpose::yes, transpose::no, T(1),
+                                     columns(d, first, part.rows), hidden, T(0), part);
+                     }
+                     backend_.executor().run(
+                         part.rows,
+                         sum_by_token<T>{d_stream, order.first.subview(first, part.rows + 1),
+                                         order.positions, shape_.tied_head, part});
+                   });
+  };
+  if constexpr (narrow_products<Backend, Weight>) {
+    if (shape_.tied_head) {
+      write(narrowed<Weight>(backend_, wide_.left, d_logits),
+            narrowed<Weight>(backend_, wide_.right, hidden_));
+      return;
+    }
+  }
+  write(d_logits, matrix_view<T const>(hidden_));
 }
 
 }  // namespace decoder

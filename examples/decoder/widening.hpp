@@ -55,8 +55,9 @@ struct widening {
   narrow_factor<Backend> left;   // of activations or their gradients
   narrow_factor<Backend> right;  // of activations
 
-  /// Elements of a panel: enough rows for a good matrix product, few enough for the cache.
-  static constexpr index_t panel_size = index_t{1} << 20;
+  /// Elements of a panel: enough rows for a good matrix product, few enough for the cache; on a
+  /// device enough to occupy it.
+  static constexpr index_t panel_size = index_t{1} << (lamina::device_backend<Backend> ? 24 : 20);
 };
 
 /// target[i, :] = source[i, :] in another type: exact when widening, rounded once when narrowing.
