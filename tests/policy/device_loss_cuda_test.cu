@@ -7,11 +7,15 @@
 
 #include "lamina/backend/cuda.cuh"
 #include "lamina/policy/baseline_advantage.hpp"
+#include "lamina/policy/combined_reward.hpp"
 #include "lamina/policy/device_advantage.hpp"
 #include "lamina/policy/device_hidden_loss.hpp"
 #include "lamina/policy/presets.hpp"
+#include "lamina/policy/step_groups.hpp"
+#include "lamina/policy/token_advantage.hpp"
 #include "tests/support/device.cuh"
 #include "tests/support/device_batch.hpp"
+#include "tests/support/device_rewards.hpp"
 
 using namespace lamina;
 using namespace lamina::testing;
@@ -186,6 +190,25 @@ void compare_hidden() {
   CHECK(first_difference(on_d_head.to_host(backend), d_head, gradients) == -1);
 }
 
+template <class Rule>
+void compare_advantages(Rule const& rule, owned_rewards<float> const& batch) {
+  index_t const rollouts = batch.groups.rollout_count();
+  index_t const count = Rule::per_token ? batch.offsets.back() : rollouts;
+  std::vector<float> expected(static_cast<std::size_t>(count));
+  advantage_statistics const host = rule.compute(batch.view(), vector_view<float>(expected));
+  owned_stream const stream;
+  cuda_backend<float> const backend(stream);
+  uploaded_rewards<cuda_backend<float>, float> arrays(backend, batch);
+  device_vector<cuda_backend<float>, float> values(backend, count);
+  advantage_report report(backend, rollouts);
+  compute_advantages(backend, rule, arrays.view(), values.view(), report);
+  advantage_statistics const found = report.read(backend);
+  CHECK(found.zero_spread_groups == host.zero_spread_groups);
+  CHECK(found.missing_rewards == host.missing_rewards);
+  CHECK(std::abs(found.reward_std - host.reward_std) < 1e-9);
+  CHECK(first_difference(values.to_host(backend), expected, 1e-5) == -1);
+}
+
 }  // namespace
 
 TEST_CASE("logits of float and bf16 become gradients on a device as on the host") {
@@ -203,6 +226,24 @@ TEST_CASE("hidden states become gradients over cuBLAS") {
   compare_hidden<true, bf16, grpo>();
   compare_hidden<false, float, gspo>();
   compare_hidden<true, f16, gspo>();
+}
+
+TEST_CASE("advantages of every kind are the host's") {
+  auto batch = ragged_batch<float>();
+  compare_advantages(group_relative<>{}, batch);
+  compare_advantages(leave_one_out<batch_whitening>{}, batch);
+  compare_advantages(length_weighted_baseline{}, batch);
+  compare_advantages(compensated_group_mean{}, batch);
+  compare_advantages(second_best<>{}, batch);
+  compare_advantages(greedy_outcome_baseline{}, batch);
+  compare_advantages(decoupled_group_relative<>{}, batch);
+  compare_advantages(weighted_rewards<>{}, batch);
+  compare_advantages(summed_token_rewards<>{}, batch);
+  compare_advantages(token_whitened<group_relative<no_scale>>{}, batch);
+  compare_advantages(reward_to_go<>{.gamma = 0.9}, batch);
+  compare_advantages(greedy_baseline{}, batch);
+  compare_advantages(gae<>{.gamma = 0.9, .lambda = 0.8}, batch);
+  compare_advantages(group_in_group<>{}, episodes<float>());
 }
 
 TEST_CASE("rewards become advantages, advantages gradients, all of it in one captured graph") {
@@ -223,8 +264,9 @@ TEST_CASE("rewards become advantages, advantages gradients, all of it in one cap
   advantage_report statistics(backend);
   auto const step = [&] {
     backend.copy(on.view().data, fresh.view().data, logits.size() * sizeof(bf16));
-    compute_advantages(backend, leave_one_out<>{}, on_rewards.view(), 2, arrays.advantages.view(),
-                       statistics);
+    compute_advantages(backend, leave_one_out<>{},
+                       {.rewards = on_rewards.view(), .groups = group_view::uniform(4, 2)},
+                       arrays.advantages.view(), statistics);
     policy_loss(backend, grpo{}, matrix_view<bf16>(on.view().data, tokens, vocab), arrays.view(),
                 outputs.view(), report);
   };

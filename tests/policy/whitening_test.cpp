@@ -117,20 +117,22 @@ TEST_CASE("bad input is named with its value, and nothing is written") {
 TEST_CASE("batch whitening: rollouts without an advantage stay out of the statistics") {
   std::vector<double> const values{-1, nan_value, 1, 0, nan_value};
   std::vector<double> out(5, 9.0);
-  batch_whitening{.epsilon = 0.5}.finish(values, 0.0, vector_view<double>(out));
+  std::vector<double> const none(5);
+  vector_view<double> const view(out);
+  batch_whitening{.epsilon = 0.5}.run(host_rows<>{}, values, none, view);
   CHECK(testing::agree(out, {-1 / 1.5, 0, 1 / 1.5, 0, 0}, 1e-15));
   CHECK(out[1] == 0);
   std::vector<double> const equal{2, 2, nan_value};
   out.resize(3);
-  batch_whitening{.epsilon = 0}.finish(equal, 4.0, vector_view<double>(out));
+  batch_whitening{.epsilon = 0}.run(host_rows<>{}, equal, equal, vector_view<double>(out));
   CHECK(out == std::vector<double>{0, 0, 0});
 }
 
 TEST_CASE("no whitening leaves advantages as they are, 0 where there are none") {
   std::vector<double> const values{-1, nan_value, 4};
   std::vector<double> out(3, 9.0);
-  no_whitening::finish(values, 3.0, vector_view<double>(out));
+  no_whitening::run(host_rows<>{}, values, values, vector_view<double>(out));
   CHECK(out == std::vector<double>{-1, 0, 4});
-  no_whitening::apply(vector_view<double>(out), {});
+  no_whitening::run(host_rows<>{}, vector_view<double>(out), {});
   CHECK(out == std::vector<double>{-1, 0, 4});
 }

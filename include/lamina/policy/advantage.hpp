@@ -9,6 +9,7 @@
 #include "lamina/core/error.hpp"
 #include "lamina/core/scalar.hpp"
 #include "lamina/core/view.hpp"
+#include "lamina/policy/detail/advantage_pass.hpp"
 #include "lamina/policy/reward_batch.hpp"
 #include "lamina/policy/reward_statistics.hpp"
 
@@ -170,23 +171,31 @@ struct group_relative {
   /// allowed.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    scale.check();
-    detail::check_rewards("group_relative", batch, advantages, missing);
-    auto const reward = detail::rewards_of(batch);
-    return detail::for_each_group(
-        batch.groups, reward, [&](auto members, auto const& group, auto const& all) {
-          detail::shifted_scale const advantage = of_group(group, all);
-          for (index_t i : members) {
-            advantages[i] = is_nan(reward(i)) ? T(0) : static_cast<T>(advantage(reward(i)));
-          }
-        });
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    detail::check_numbers("group_relative", "rewards", batch.rewards, missing);
+    return detail::run_on_host(*this, arrays, advantages);
   }
 
-  /// What the spreads of a group and of the batch make of its rewards.
-  LAMINA_HOST_DEVICE detail::shifted_scale of_group(detail::spread const& group,
-                                                    detail::spread const& batch) const {
-    return {detail::keeps_reward(lone, group) ? 0.0 : group.mean,
-            detail::scale_factor(scale, group, batch)};
+  /// compute in two parts, of which a device does the second in its memory. check looks at sizes
+  /// and options and throws as compute does; run asks an executor for row bodies.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    scale.check();
+    detail::check_rewards("group_relative", batch, advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 0;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_group_rule(executor, *this, batch, advantages, memory.record);
+  }
+  /// What a reward of a group becomes.
+  template <lane_group Lanes, real T>
+  LAMINA_HOST_DEVICE detail::shifted_scale of_group(Lanes /*lanes*/,
+                                                    detail::group_rewards<T> const& own) const {
+    return {detail::keeps_reward(lone, own.group) ? 0.0 : own.group.mean,
+            detail::scale_factor(scale, own.group, own.record->batch)};
   }
 };
 

@@ -29,36 +29,42 @@ struct leave_one_out {
   /// Throws as group_relative does.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    whitening.check();
-    detail::check_rewards("leave_one_out", batch, advantages, missing);
-    auto const reward = detail::rewards_of(batch);
-    double const none = std::numeric_limits<double>::quiet_NaN();
-    std::vector<double> values(static_cast<std::size_t>(advantages.size), none);
-    double sum = 0;  // the advantages of a group add up to 0, unless it is one that was kept
-    advantage_statistics const statistics = detail::for_each_group(
-        batch.groups, reward, [&](auto members, auto const& group, auto const& /*all*/) {
-          bool const kept = detail::keeps_reward(lone, group);
-          detail::shifted_scale const advantage = of_group(group);
-          for (index_t i : members) {
-            if (is_nan(reward(i)) || (group.scored < 2 && !kept)) continue;
-            values[static_cast<std::size_t>(i)] = advantage(reward(i));
-            sum += kept ? reward(i) : 0.0;
-          }
-        });
-    whitening.finish(values, sum, advantages);
-    return statistics;
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    detail::check_numbers("leave_one_out", "rewards", batch.rewards, missing);
+    return detail::run_on_host(*this, arrays, advantages);
   }
 
-  /// What the spread of a group makes of its rewards, before they are whitened.
-  LAMINA_HOST_DEVICE detail::shifted_scale of_group(detail::spread const& group) const {
-    double const n = static_cast<double>(group.scored);
-    if (detail::keeps_reward(lone, group)) return {0.0, 1.0};
-    return {group.mean, n < 2 ? 0.0 : n / (n - 1)};
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    whitening.check();
+    detail::check_rewards("leave_one_out", batch, advantages);
   }
-  LAMINA_HOST_DEVICE detail::shifted_scale of_group(detail::spread const& group,
-                                                    detail::spread const& /*batch*/) const
-      requires(std::same_as<Whitening, no_whitening>) {
-    return of_group(group);
+  static constexpr index_t scratch_per_rollout = is_whitened<Whitening> ? 2 : 0;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_statistics(executor, batch, memory.record);
+    if constexpr (is_whitened<Whitening>) {
+      auto const values = memory.take<double>(advantages.size);
+      auto const kept = memory.take<double>(advantages.size);
+      detail::run_groups(executor, *this, batch, memory.record,
+                         detail::raw_advantages{values, kept});
+      whitening.run(executor, vector_view<double const>(values), vector_view<double const>(kept),
+                    advantages);
+    } else {
+      detail::run_groups(executor, *this, batch, memory.record,
+                         detail::final_advantages<T>{advantages});
+    }
+  }
+  /// What a reward of a group becomes, before it is whitened.
+  template <lane_group Lanes, real T>
+  LAMINA_HOST_DEVICE detail::shifted_scale of_group(Lanes /*lanes*/,
+                                                    detail::group_rewards<T> const& own) const {
+    double const n = static_cast<double>(own.group.scored);
+    if (detail::keeps_reward(lone, own.group)) return {0.0, 1.0};
+    return {own.group.mean, n < 2 ? detail::no_reward : n / (n - 1)};
   }
 };
 
@@ -79,29 +85,70 @@ struct basic_length_weighted_baseline {
   /// rewards. Throws as group_relative does, and shape_error for offsets or a mask that do not fit.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    detail::check_rewards("length_weighted_baseline", batch, advantages, missing);
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    detail::check_numbers("length_weighted_baseline", "rewards", batch.rewards, missing);
     detail::check_tokens("length_weighted_baseline", batch, batch.rewards.size);
-    auto const reward = detail::rewards_of(batch);
-    return detail::for_each_group(
-        batch.groups, reward, [&](auto members, auto const& group, auto const& /*all*/) {
-          double tokens = 0, excess = 0;
-          for (index_t i : members) {
-            if (is_nan(reward(i))) continue;
-            double const length = static_cast<double>(batch.active_tokens(i));
-            tokens += length;
-            excess += length * (reward(i) - group.mean);
-          }
-          bool const raw = detail::keeps_reward(lone, group);
-          bool const silent = tokens == 0;
-          double const baseline = raw ? 0.0 : group.mean + (silent ? 0.0 : excess / tokens);
-          for (index_t i : members) {
-            bool const zero = (silent && !raw) || is_nan(reward(i));
-            advantages[i] = zero ? T(0) : static_cast<T>(reward(i) - baseline);
-          }
-        });
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    detail::check_rewards("length_weighted_baseline", batch, advantages);
+    detail::check_offset_count("length_weighted_baseline", batch, advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 0;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_group_rule(executor, *this, batch, advantages, memory.record);
+  }
+  /// What a reward of a group becomes.
+  template <lane_group Lanes, real T>
+  LAMINA_HOST_DEVICE detail::shifted_scale of_group(Lanes lanes,
+                                                    detail::group_rewards<T> const& own) const {
+    double tokens = 0, excess = 0;
+    for (index_t k = 0; k < own.members.size; ++k) {
+      if (is_nan(own[k])) continue;
+      double const length = own.active_tokens(lanes, k);
+      tokens += length;
+      excess += length * (own[k] - own.group.mean);
+    }
+    if (detail::keeps_reward(lone, own.group)) return {0.0, 1.0};
+    if (tokens == 0) return {0.0, detail::no_reward};
+    return {own.group.mean + excess / tokens, 1.0};
   }
 };
 using length_weighted_baseline = basic_length_weighted_baseline<>;
+
+namespace detail {
+
+// Rewards that have another to be compared with.
+template <real T>
+struct beaten_rewards {
+  vector_view<T const> rewards, greedy_rewards;
+  LAMINA_HOST_DEVICE double operator()(index_t i) const {
+    return is_finite(greedy_rewards[i]) ? scored_reward(rewards[i]) : no_reward;
+  }
+};
+
+// A row is a rollout.
+template <real T>
+struct greedy_advantage_body {
+  static constexpr row_schedule schedule = row_schedule::thread;
+  vector_view<T const> rewards, greedy_rewards;
+  vector_view<T> advantages;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    if (lanes.lane() != 0) return;
+    double const reward = beaten_rewards<T>{rewards, greedy_rewards}(row);
+    advantages[row] = advantage_or_zero<T>(reward - static_cast<double>(greedy_rewards[row]));
+  }
+};
+
+}  // namespace detail
 
 /// The reward of the greedy completion of the prompt as the baseline, for rewards of whole
 /// rollouts:
@@ -119,23 +166,46 @@ struct basic_greedy_outcome_baseline {
   /// either. Throws shape_error if the sizes differ, config_error for a reward that is not allowed.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    if (batch.greedy_rewards.size != batch.rewards.size || advantages.size != batch.rewards.size) {
-      throw_shape_error("greedy_outcome_baseline: rewards has ", batch.rewards.size,
-                        " entries, greedy_rewards ", batch.greedy_rewards.size, ", advantages ",
-                        advantages.size, "; expected three equal counts");
-    }
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
     detail::check_numbers("greedy_outcome_baseline", "rewards", batch.rewards, missing);
     detail::check_numbers("greedy_outcome_baseline", "greedy_rewards", batch.greedy_rewards);
-    auto const reward = detail::rewards_of(batch);
-    detail::spread const all = detail::spread_of(batch.rewards.size, reward);
-    for (index_t i = 0; i < advantages.size; ++i) {
-      double const baseline = static_cast<double>(batch.greedy_rewards[i]);
-      advantages[i] = is_nan(reward(i)) ? T(0) : static_cast<T>(reward(i) - baseline);
-    }
-    return detail::statistics_of(all, advantages.size);
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    if (batch.greedy_rewards.size == batch.rewards.size && advantages == batch.rewards.size) return;
+    throw_shape_error("greedy_outcome_baseline: rewards has ", batch.rewards.size,
+                      " entries, greedy_rewards ", batch.greedy_rewards.size, ", advantages ",
+                      advantages, "; expected three equal counts");
+  }
+  static constexpr index_t scratch_per_rollout = 0;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_statistics(executor, detail::beaten_rewards<T>{batch.rewards, batch.greedy_rewards},
+                           advantages.size, {}, memory.record);
+    executor.run(advantages.size,
+                 detail::greedy_advantage_body<T>{batch.rewards, batch.greedy_rewards, advantages});
   }
 };
 using greedy_outcome_baseline = basic_greedy_outcome_baseline<>;
+
+namespace detail {
+
+inline constexpr double below_any_reward = std::numeric_limits<double>::lowest();
+
+// An advantage for the best reward alone.
+struct best_alone {
+  double best, advantage;
+  LAMINA_HOST_DEVICE double operator()(double reward) const {
+    return reward == best ? advantage : 0.0;
+  }
+};
+
+}  // namespace detail
 
 /// Only the best rollout of a group learns, by how much it beats the second best:
 ///
@@ -154,44 +224,87 @@ struct second_best {
   /// Throws as group_relative does.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    detail::check_numbers("second_best", "rewards", batch.rewards, missing);
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
     scale.check();
-    detail::check_rewards("second_best", batch, advantages, missing);
-    auto const reward = detail::rewards_of(batch);
-    return detail::for_each_group(
-        batch.groups, reward, [&](auto members, auto const& group, auto const& all) {
-          index_t best = -1, second = -1;
-          for (index_t i : members) {
-            if (is_nan(reward(i))) continue;
-            if (best < 0 || reward(i) > reward(best)) {
-              second = best;
-              best = i;
-            } else if (second < 0 || reward(i) > reward(second)) {
-              second = i;
-            }
-          }
-          double const lead = group.flat ? 0.0 : reward(best) - reward(second);
-          for (index_t i : members) advantages[i] = T(0);
-          if (lead > 0) {
-            advantages[best] = static_cast<T>(lead * detail::scale_factor(scale, group, all));
-          }
-        });
+    detail::check_rewards("second_best", batch, advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 0;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_group_rule(executor, *this, batch, advantages, memory.record);
+  }
+  /// What a reward of a group becomes.
+  template <lane_group Lanes, real T>
+  LAMINA_HOST_DEVICE detail::best_alone of_group(Lanes lanes,
+                                                 detail::group_rewards<T> const& own) const {
+    double best = detail::below_any_reward, second = detail::below_any_reward, bests = 0;
+    for (index_t k = lanes.lane(); k < own.members.size; k += lanes.count()) {
+      best = own[k] > best ? own[k] : best;
+    }
+    best = lanes.max(best);
+    for (index_t k = lanes.lane(); k < own.members.size; k += lanes.count()) {
+      bests += own[k] == best ? 1 : 0;
+      second = own[k] < best && own[k] > second ? own[k] : second;
+    }
+    bests = lanes.sum(bests);
+    second = lanes.max(second);
+    bool const wins = bests == 1 && !own.group.flat;
+    double const factor = detail::scale_factor(scale, own.group, own.record->batch);
+    return {best, wins ? (best - second) * factor : 0.0};
   }
 };
-
-namespace detail {
-struct constant_scale {
-  static constexpr bool of_batch = false;
-  double factor;
-  LAMINA_HOST_DEVICE double scale(double /*deviation*/) const noexcept { return factor; }
-  static constexpr void check() noexcept {}
-};
-}  // namespace detail
 
 /// Which rollouts compensated_group_mean takes to carry the gradient of the batch.
 enum class gradient_carriers : bool {
   nonzero_rewards,  ///< those with a reward other than 0 (verl)
   varied_groups,    ///< those of groups with a spread (the paper)
 };
+
+namespace detail {
+
+// The scored rollouts of the batch over those that carry its gradient. One row.
+template <real T>
+struct compensation_body {
+  static constexpr row_schedule schedule = row_schedule::block;
+  reward_arrays<T> batch;
+  bool varied_groups;
+  advantage_record* record;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t /*row*/) const {
+    double carrying = 0;
+    for (index_t g = lanes.lane(); g < batch.groups.group_count(); g += lanes.count()) {
+      group_rewards<T> const own{batch, batch.groups.rollouts(g), {}, record};
+      carrying += varied_groups ? scored_if_varied(own) : nonzero(own);
+    }
+    carrying = lanes.sum(carrying);
+    if (lanes.lane() != 0) return;
+    record->factor = static_cast<double>(record->batch.scored) / (carrying > 0 ? carrying : 1.0);
+  }
+
+ private:
+  LAMINA_HOST_DEVICE static double scored_if_varied(group_rewards<T> const& own) {
+    spread const group =
+        spread_of(single_lane{}, own.members.size, [&](index_t k) { return own[k]; });
+    return group.flat ? 0.0 : static_cast<double>(group.scored);
+  }
+  LAMINA_HOST_DEVICE static double nonzero(group_rewards<T> const& own) {
+    double count = 0;
+    for (index_t k = 0; k < own.members.size; ++k) count += own[k] < 0 || own[k] > 0 ? 1 : 0;
+    return count;
+  }
+};
+
+}  // namespace detail
 
 /// Group means as baselines, and a common factor that makes up for rollouts without a gradient:
 ///
@@ -211,28 +324,37 @@ struct basic_compensated_group_mean {
   /// Throws as group_relative does, and config_error unless normalizer is positive and finite.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    detail::check_numbers("compensated_group_mean", "rewards", batch.rewards, missing);
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
     if (!is_finite(normalizer) || !(normalizer > 0)) {
       throw_config_error("compensated_group_mean: normalizer is ", normalizer,
                          ", expected a finite value > 0");
     }
-    detail::check_rewards("compensated_group_mean", batch, advantages, missing);
-    auto const reward = detail::rewards_of(batch);
-    index_t scored = 0, carrying = 0;
-    detail::for_each_group(batch.groups, reward,
-                           [&](auto members, auto const& group, auto const& /*all*/) {
-                             scored += group.scored;
-                             if (carriers == gradient_carriers::varied_groups) {
-                               carrying += group.flat ? 0 : group.scored;
-                               return;
-                             }
-                             for (index_t i : members)
-                               carrying += !is_nan(reward(i)) && reward(i) != 0 ? 1 : 0;
-                           });
-    double const factor =
-        static_cast<double>(scored) / static_cast<double>(carrying > 0 ? carrying : 1) / normalizer;
-    return group_relative<detail::constant_scale>{
-        .scale = {factor}, .missing = missing, .lone = lone}
-        .compute(batch, advantages);
+    detail::check_rewards("compensated_group_mean", batch, advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 0;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_statistics(executor, batch, memory.record);
+    executor.run(1, detail::compensation_body<T>{
+                        batch, carriers == gradient_carriers::varied_groups, memory.record});
+    detail::run_groups(executor, *this, batch, memory.record,
+                       detail::final_advantages<T>{advantages});
+  }
+  /// What a reward of a group becomes.
+  template <lane_group Lanes, real T>
+  LAMINA_HOST_DEVICE detail::shifted_scale of_group(Lanes /*lanes*/,
+                                                    detail::group_rewards<T> const& own) const {
+    return {detail::keeps_reward(lone, own.group) ? 0.0 : own.group.mean,
+            own.record->factor / normalizer};
   }
 };
 using compensated_group_mean = basic_compensated_group_mean<>;

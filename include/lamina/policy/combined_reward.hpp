@@ -14,11 +14,10 @@ LAMINA_NAMESPACE_BEGIN
 
 namespace detail {
 
-// Throws shape_error or config_error unless there are functions, a weight for each (or none at
-// all), and no reward that is infinite.
+// Throws shape_error unless there are functions, and a weight for each or none at all.
 template <real T>
-void check_function_rewards(char const* function, matrix_view<T const> rewards,
-                            vector_view<double const> weights) {
+void check_function_counts(char const* function, matrix_view<T const> rewards,
+                           vector_view<double const> weights) {
   if (rewards.cols < 1) {
     throw_shape_error(function, ": function_rewards has ", rewards.rows, " rows and ", rewards.cols,
                       " columns; expected a column for each reward function");
@@ -27,6 +26,13 @@ void check_function_rewards(char const* function, matrix_view<T const> rewards,
     throw_shape_error(function, ": weights has ", weights.size, " entries, function_rewards ",
                       rewards.cols, " columns; expected one weight a function, or none");
   }
+}
+
+// The same, and config_error for a weight or a reward that is infinite or too large.
+template <real T>
+void check_function_rewards(char const* function, matrix_view<T const> rewards,
+                            vector_view<double const> weights) {
+  check_function_counts(function, rewards, weights);
   for (index_t f = 0; f < weights.size; ++f) {
     check_number(function, "weights", f, weights[f], 1e6);
   }
@@ -43,23 +49,92 @@ void check_function_rewards(char const* function, matrix_view<T const> rewards,
   }
 }
 
-inline double weight_of(vector_view<double const> weights, index_t function) {
-  return weights.empty() ? 1.0 : weights[function];
-}
-
-// Weighted sum over the functions that gave rollout i a reward; NaN if none did.
+// Rewards of several functions, with their weights. Infinite ones, which a device cannot refuse,
+// are none.
 template <real T>
-double combined_reward(matrix_view<T const> rewards, vector_view<double const> weights, index_t i) {
-  double sum = 0;
-  bool any = false;
-  for (index_t f = 0; f < rewards.cols; ++f) {
-    double const reward = static_cast<double>(rewards(i, f));
-    if (is_nan(reward)) continue;
-    sum += weight_of(weights, f) * reward;
-    any = true;
+struct weighed_rewards {
+  matrix_view<T const> rewards;
+  vector_view<double const> weights;
+
+  LAMINA_HOST_DEVICE double weight(index_t function) const {
+    return weights.size == 0 ? 1.0 : weights[function];
   }
-  return any ? sum : std::numeric_limits<double>::quiet_NaN();
-}
+  // Weighted sum over the functions that gave rollout i a reward; NaN if none did.
+  LAMINA_HOST_DEVICE double operator()(index_t i) const {
+    double sum = 0;
+    bool any = false;
+    for (index_t f = 0; f < rewards.cols; ++f) {
+      double const reward = scored_reward(rewards(i, f));
+      if (is_nan(reward)) continue;
+      sum += weight(f) * reward;
+      any = true;
+    }
+    return any ? sum : no_reward;
+  }
+  // Of a function in a group.
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE spread of_function(Lanes lanes, group_members members, index_t f) const {
+    auto const& own = *this;
+    return spread_of(lanes, members.size, [&own, members, f](index_t k) {
+      return scored_reward(own.rewards(members[k], f));
+    });
+  }
+};
+
+// Their sum. A row is a rollout.
+template <real T>
+struct combined_reward_body {
+  static constexpr row_schedule schedule = row_schedule::thread;
+  weighed_rewards<T> functions;
+  vector_view<T> combined;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    if (lanes.lane() == 0) combined[row] = static_cast<T>(functions(row));
+  }
+};
+
+// The spread of all, and the groups in which no function has any.
+template <real T>
+struct decoupled_rewards : weighed_rewards<T> {
+  LAMINA_HOST_DEVICE bool flat(group_members members) const {
+    for (index_t f = 0; f < this->rewards.cols; ++f) {
+      if (!this->of_function(single_lane{}, members, f).flat) return false;
+    }
+    return true;
+  }
+};
+
+// GDPO before it is whitened. A row is a group.
+template <class Rule, real T>
+struct decoupled_body {
+  Rule rule;
+  weighed_rewards<T> functions;
+  group_view groups;
+  raw_advantages out;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    group_members const members = groups.rollouts(row);
+    for (index_t k = lanes.lane(); k < members.size; k += lanes.count()) {
+      out.values[members[k]] = is_nan(functions(members[k])) ? no_reward : 0.0;
+      out.kept[members[k]] = 0;
+    }
+    for (index_t f = 0; f < functions.rewards.cols; ++f) {
+      spread const group = functions.of_function(lanes, members, f);
+      bool const kept = keeps_reward(rule.lone, group);
+      if (group.flat && !kept) continue;
+      double const mean = kept ? 0.0 : group.mean;
+      double const factor = functions.weight(f) * scale_factor(rule.scale, group, group);
+      for (index_t k = lanes.lane(); k < members.size; k += lanes.count()) {
+        double const reward = scored_reward(functions.rewards(members[k], f));
+        if (is_nan(reward)) continue;
+        out.values[members[k]] += (reward - mean) * factor;
+        out.kept[members[k]] += kept ? reward * factor : 0.0;
+      }
+    }
+  }
+};
 
 }  // namespace detail
 
@@ -80,9 +155,8 @@ void combine_rewards(matrix_view<T const> function_rewards, vector_view<double c
     throw_shape_error("combine_rewards: rewards has ", rewards.size, " entries, function_rewards ",
                       function_rewards.rows, " rows; expected equal counts");
   }
-  for (index_t i = 0; i < rewards.size; ++i) {
-    rewards[i] = static_cast<T>(detail::combined_reward(function_rewards, weights, i));
-  }
+  host_rows<>{}.run(rewards.size,
+                    detail::combined_reward_body<T>{{function_rewards, weights}, rewards});
 }
 
 /// A rule applied to the weighted sum of several rewards, as combine_rewards forms it. What a
@@ -106,6 +180,22 @@ struct weighted_rewards {
     with_sum.rewards = combined;
     return rule.compute(with_sum, advantages);
   }
+
+  /// As those of group_relative; weights are read where the bodies run.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    detail::check_function_counts("weighted_rewards", batch.function_rewards, weights);
+    rule.check(detail::with_rewards<T>(batch, {nullptr, batch.function_rewards.rows}), advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 1 + detail::scratch_of<Rule>;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    auto const combined = memory.take<T>(batch.function_rewards.rows);
+    executor.run(combined.size,
+                 detail::combined_reward_body<T>{{batch.function_rewards, weights}, combined});
+    rule.run(executor, detail::with_rewards<T>(batch, combined), advantages, memory);
+  }
 };
 
 /// A rule for rewards of whole rollouts, applied to the sum of each rollout's token rewards: its
@@ -113,6 +203,7 @@ struct weighted_rewards {
 template <advantage_rule Rule = group_relative<>>
 requires(!Rule::per_token) struct summed_token_rewards {
   static constexpr bool per_token = false;
+  static constexpr bool reads_token_rewards = true;
   Rule rule{};
 
   /// Reads offsets, mask, token_rewards at active tokens, and what the rule reads except rewards.
@@ -124,14 +215,36 @@ requires(!Rule::per_token) struct summed_token_rewards {
     detail::check_tokens("summed_token_rewards", batch);
     detail::check_active_numbers("summed_token_rewards", "token_rewards", batch,
                                  batch.token_rewards);
+    std::vector<T> totals(static_cast<std::size_t>(batch.offsets.size - 1));
+    sum_tokens(host_rows<>{}, detail::arrays_of(batch), nullptr, vector_view<T>(totals));
     reward_batch<T> with_totals = batch;
-    with_totals.rewards = {};  // a batch without tokens has totals of 0
-    std::vector<T> totals;
-    for (double total : detail::rollout_rewards(with_totals)) {
-      totals.push_back(static_cast<T>(total));
-    }
     with_totals.rewards = totals;
     return rule.compute(with_totals, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    detail::check_token_sizes("summed_token_rewards", detail::with_rewards<T>(batch, {}),
+                              batch.token_rewards.size);
+    rule.check(detail::with_rewards<T>(batch, {nullptr, batch.offsets.size - 1}), advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 1 + detail::scratch_of<Rule>;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    auto const totals = memory.take<T>(batch.offsets.size - 1);
+    sum_tokens(executor, batch, memory.record, totals);
+    rule.run(executor, detail::with_rewards<T>(batch, totals), advantages, memory);
+  }
+
+ private:
+  template <class Executor, real T>
+  static void sum_tokens(Executor const& executor, reward_arrays<T> const& batch,
+                         detail::advantage_record const* record, vector_view<T> totals) {
+    // Without rewards: a batch without tokens has totals of 0.
+    executor.run(totals.size,
+                 detail::rollout_total_body<T>{detail::with_rewards<T>(batch, {}), record, totals});
   }
 };
 
@@ -168,59 +281,47 @@ struct decoupled_group_relative {
   /// config_error for a rollout without any reward unless missing says exclude.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    check(batch, advantages);
-    matrix_view<T const> const rewards = batch.function_rewards;
-    auto const combined = [&](index_t i) { return detail::combined_reward(rewards, weights, i); };
-    std::vector<double> values(static_cast<std::size_t>(rewards.rows));  // NaN: no reward
-    vector_view<double> const z(values);
-    double sum = 0;  // the z of a group add up to 0, except for rewards that were kept
-    index_t zero_spread = 0;
-    advantage_statistics statistics = detail::for_each_group(
-        batch.groups, combined, [&](auto members, auto const& /*group*/, auto const& /*all*/) {
-          bool flat = true;
-          for (index_t i : members) z[i] = is_nan(combined(i)) ? combined(i) : 0.0;
-          for (index_t f = 0; f < rewards.cols; ++f) {
-            auto const reward = [&](index_t i) { return static_cast<double>(rewards(i, f)); };
-            detail::spread const group =
-                detail::spread_of(members.size, [&](index_t k) { return reward(members[k]); });
-            bool const kept = detail::keeps_reward(lone, group);
-            flat = flat && group.flat;
-            if (group.flat && !kept) continue;
-            double const mean = kept ? 0.0 : group.mean;
-            double const factor =
-                detail::weight_of(weights, f) * detail::scale_factor(scale, group, group);
-            for (index_t i : members) {
-              if (is_nan(reward(i))) continue;
-              z[i] += (reward(i) - mean) * factor;
-              sum += kept ? reward(i) * factor : 0.0;
-            }
-          }
-          zero_spread += flat ? 1 : 0;
-        });
-    statistics.zero_spread_groups = zero_spread;
-    whitening.finish(z, sum, advantages);
-    return statistics;
-  }
-
- private:
-  template <real T>
-  void check(reward_batch<T> const& batch, vector_view<T> advantages) const {
     char const* const name = "decoupled_group_relative";
-    matrix_view<T const> const rewards = batch.function_rewards;
-    scale.check();
-    whitening.check();
-    detail::check_function_rewards(name, rewards, weights);
-    if (rewards.rows != batch.groups.rollout_count() || advantages.size != rewards.rows) {
-      throw_shape_error(name, ": function_rewards has ", rewards.rows, " rows, advantages ",
-                        advantages.size, " entries, the groups hold ", batch.groups.rollout_count(),
-                        " rollouts; expected three equal counts");
-    }
-    for (index_t i = 0; i < rewards.rows && missing == missing_reward::refuse; ++i) {
-      if (!is_nan(detail::combined_reward(rewards, weights, i))) continue;
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    detail::check_function_rewards(name, batch.function_rewards, weights);
+    detail::weighed_rewards<T> const combined{batch.function_rewards, weights};
+    for (index_t i = 0; i < advantages.size && missing == missing_reward::refuse; ++i) {
+      if (!is_nan(combined(i))) continue;
       throw_config_error(name, ": row ", i,
                          " of function_rewards is all NaN, expected a reward of at least one "
                          "function");
     }
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative; weights are read where the bodies run.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    char const* const name = "decoupled_group_relative";
+    matrix_view<T const> const rewards = batch.function_rewards;
+    scale.check();
+    whitening.check();
+    detail::check_function_counts(name, rewards, weights);
+    if (rewards.rows != batch.groups.rollout_count() || advantages != rewards.rows) {
+      throw_shape_error(name, ": function_rewards has ", rewards.rows, " rows, advantages ",
+                        advantages, " entries, the groups hold ", batch.groups.rollout_count(),
+                        " rollouts; expected three equal counts");
+    }
+  }
+  static constexpr index_t scratch_per_rollout = 2;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::weighed_rewards<T> const functions{batch.function_rewards, weights};
+    auto const values = memory.take<double>(advantages.size);
+    auto const kept = memory.take<double>(advantages.size);
+    detail::run_statistics(executor, detail::decoupled_rewards<T>{functions}, advantages.size,
+                           batch.groups, memory.record);
+    executor.run(batch.groups.group_count(), detail::decoupled_body<decoupled_group_relative, T>{
+                                                 *this, functions, batch.groups, {values, kept}});
+    whitening.run(executor, vector_view<double const>(values), vector_view<double const>(kept),
+                  advantages);
   }
 };
 

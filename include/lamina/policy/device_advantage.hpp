@@ -1,166 +1,207 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Advantages on a device: rewards that lie in its memory become advantages there, group by group.
+// Advantages on a device: rewards that lie in its memory become advantages there, by the row bodies
+// that a host runs, too.
 #pragma once
 
-#include <limits>
+#include <utility>
 
 #include "lamina/backend/device_vector.hpp"
-#include "lamina/core/lanes.hpp"
 #include "lamina/policy/advantage.hpp"
 #include "lamina/policy/detail/device_arguments.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
-/// A rule whose advantages need nothing but the rewards of their group and the spread of the batch:
-/// group_relative (GRPO, Dr. GRPO, Lite PPO) and leave_one_out without whitening (RLOO).
+/// A rule whose compute is made of row bodies: all of the library's but optimal_token_baseline.
 template <class R>
-concept group_local_rule =
-    advantage_rule<R> && !R::per_token && requires(R const& rule, detail::spread const& spread) {
-  { rule.of_group(spread, spread) } -> std::same_as<detail::shifted_scale>;
-  { rule.missing } -> std::convertible_to<missing_reward>;
+concept device_advantage_rule = advantage_rule<R> &&
+    requires(R const& rule, reward_arrays<double> const& batch, vector_view<double> advantages,
+             detail::advantage_memory memory) {
+  rule.check(batch, index_t{});
+  rule.run(host_rows<>{}, batch, advantages, memory);
 };
 
-namespace detail {
+/// Prompt groups in the memory of a device; also the groups of steps that group_in_group compares,
+/// groups.split(anchors) and groups.split(trajectories). Movable.
+template <device_backend Backend>
+class device_prompt_groups {
+ public:
+  /// A copy of `groups`, which stays here until the stream has come to it.
+  device_prompt_groups(Backend const& backend, prompt_groups groups)
+      : groups_(std::move(groups)),
+        order_(backend, detail::group_arrays::order(groups_)),
+        offsets_(backend, detail::group_arrays::offsets(groups_)) {}
 
-// What advantages of a batch leave in device memory.
-struct advantage_record {
-  advantage_statistics statistics{};
-  spread batch{};
+  /// For reward_arrays; good as long as this stays.
+  group_view view() const noexcept {
+    return detail::group_arrays::of_copy(groups_.view(), offsets_.view().data, order_.view().data);
+  }
+
+ private:
+  prompt_groups groups_;
+  device_vector<Backend, index_t> order_, offsets_;
 };
 
-inline constexpr double no_reward = std::numeric_limits<double>::quiet_NaN();
-
-// Rewards as doubles; a device cannot refuse infinite ones and takes them as missing.
-template <real T>
-LAMINA_HOST_DEVICE double scored_reward(vector_view<T const> rewards, index_t i) {
-  return is_finite(rewards[i]) ? static_cast<double>(rewards[i]) : no_reward;
-}
-
-// The spread of the rewards of one group, or of all of them, over the lanes.
-template <lane_group Lanes, real T>
-LAMINA_HOST_DEVICE spread spread_of_rewards(Lanes lanes, vector_view<T const> rewards) {
-  spread_sums sums;
-  for (index_t i = lanes.lane(); i < rewards.size; i += lanes.count()) {
-    sums.add(scored_reward(rewards, i));
-  }
-  spread const result = sums.mean(lanes);
-  for (index_t i = lanes.lane(); i < rewards.size; i += lanes.count()) {
-    sums.add_square(scored_reward(rewards, i), result.mean);
-  }
-  return sums.deviation(lanes, result);
-}
-
-// Statistics of the batch, before rewards may be overwritten. One row.
-template <real T>
-struct reward_statistics_body {
-  static constexpr row_schedule schedule = row_schedule::block;
-  vector_view<T const> rewards;
-  index_t group_size;
-  advantage_record* record;
-
-  template <lane_group Lanes>
-  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t /*row*/) const {
-    spread const batch = spread_of_rewards(lanes, rewards);
-    double flat = 0;
-    index_t const groups = rewards.size / group_size;
-    for (index_t g = lanes.lane(); g < groups; g += lanes.count()) {
-      flat += spread_of_rewards(single_lane{}, rewards.subview(g * group_size, group_size)).flat;
-    }
-    flat = lanes.sum(flat);
-    if (lanes.lane() != 0) return;
-    record->batch = batch;
-    record->statistics = {.group_count = groups,
-                          .zero_spread_groups = static_cast<index_t>(flat),
-                          .missing_rewards = rewards.size - batch.scored,
-                          .reward_mean = batch.mean,
-                          .reward_std = batch.deviation};
-  }
-};
-
-// A row is a group.
-template <group_local_rule Rule, real T>
-struct group_advantage_body {
-  Rule rule;
-  vector_view<T const> rewards;
-  index_t group_size;
-  advantage_record const* record;
-  vector_view<T> advantages;
-
-  template <lane_group Lanes>
-  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
-    vector_view<T const> const own = rewards.subview(row * group_size, group_size);
-    shifted_scale const advantage = rule.of_group(spread_of_rewards(lanes, own), record->batch);
-    for (index_t i = lanes.lane(); i < group_size; i += lanes.count()) {
-      double const reward = scored_reward(own, i);
-      advantages[row * group_size + i] = is_nan(reward) ? T(0) : static_cast<T>(advantage(reward));
-    }
-  }
-};
-
-}  // namespace detail
-
-/// Where advantages on a device leave the statistics of their rewards.
+/// Where advantages on a device leave the statistics of their rewards, and the memory they work in.
+/// One report serves one call after another on the same stream, and all of them in a captured
+/// graph. Movable.
 template <device_backend Backend>
 class advantage_report {
  public:
-  explicit advantage_report(Backend const& backend) : record_(backend, 1) {}
+  /// For batches of at most `most_rollouts` rollouts. Rules that compare rewards within a group and
+  /// do nothing else (group_relative, leave_one_out<no_whitening>, length_weighted_baseline,
+  /// second_best, compensated_group_mean) need no memory but the report itself.
+  explicit advantage_report(Backend const& backend, index_t most_rollouts = 0)
+      : record_(backend, 1),
+        scratch_(backend, 8 * doubles_per_rollout * most_rollouts),
+        most_rollouts_(most_rollouts) {}
 
   /// The last statistics, in the memory of the device.
   advantage_statistics const* on_device() const noexcept {
     return &record_.view().data->statistics;
   }
-  /// Waits for the device and returns the statistics of the last rewards. Throws config_error if
-  /// rewards were missing, or infinite, under a rule that refuses that; their advantages are 0.
+  /// Waits for the device and returns the statistics of the last rewards.
+  ///
+  /// Throws what only the device could see, long after the call: shape_error if offsets did not
+  /// start at 0, ascend and end at the tokens of the batch, config_error if rewards were missing,
+  /// or infinite, under a rule that refuses that. All advantages that this touches are 0 then.
   advantage_statistics read(Backend const& backend) const {
-    advantage_statistics const statistics = record_.to_host(backend)[0].statistics;
-    if (missing_ == missing_reward::refuse && statistics.missing_rewards > 0) {
-      throw_config_error("advantage_report::read: ", statistics.missing_rewards,
+    detail::advantage_record const record = record_.to_host(backend)[0];
+    if (reads_offsets_ && record.broken_offsets > 0) {
+      throw_shape_error("advantage_report::read: ", record.broken_offsets,
+                        " entries of batch.offsets are no bounds; expected offsets that start at "
+                        "0, ascend and end at the tokens of the batch");
+    }
+    if (missing_ == missing_reward::refuse && record.statistics.missing_rewards > 0) {
+      throw_config_error("advantage_report::read: ", record.statistics.missing_rewards,
                          " rewards were not finite, expected finite rewards, or a rule with "
                          "missing_reward::exclude");
     }
-    return statistics;
+    return record.statistics;
   }
 
-  /// The memory, for advantages by a rule with that option.
-  detail::advantage_record* begin(missing_reward missing) {
-    missing_ = missing;
-    return record_.view().data;
+  /// The memory, for advantages of so many rollouts. Throws shape_error if they are too many.
+  template <device_advantage_rule Rule>
+  detail::advantage_memory begin(Rule const& rule, index_t rollouts, bool reads_offsets) {
+    static_assert(Rule::scratch_per_rollout <= doubles_per_rollout,
+                  "lamina: an advantage_report has 6 doubles a rollout");
+    if (Rule::scratch_per_rollout > 0 && rollouts > most_rollouts_) {
+      throw_shape_error("compute_advantages: the batch has ", rollouts,
+                        " rollouts, the report is for ", most_rollouts_, " at most");
+    }
+    missing_ = missing_of(rule);
+    reads_offsets_ = reads_offsets;
+    return {record_.view().data, scratch_.view()};
   }
 
  private:
+  static constexpr index_t doubles_per_rollout = 6;
+
+  template <class Rule>
+  static missing_reward missing_of(Rule const& rule) {
+    if constexpr (requires { rule.missing; }) {
+      return rule.missing;
+    } else if constexpr (requires { rule.rule; }) {
+      return missing_of(rule.rule);
+    } else {
+      return missing_reward::refuse;
+    }
+  }
+
   device_vector<Backend, detail::advantage_record> record_;
+  device_vector<Backend, unsigned char> scratch_;
+  index_t most_rollouts_;
   missing_reward missing_ = missing_reward::refuse;
+  bool reads_offsets_ = false;
 };
 
-/// Advantages of consecutive groups of `group_size` rollouts, with all arrays in the memory of the
-/// device; the rewards never come to the host. Nothing waits.
-///
-/// rewards     [rollouts]  of the groups, one after another; NaN, as infinity, is a missing one
-/// advantages  [rollouts]  written; may alias rewards
-/// Values and statistics are those of rule.compute, to rounding. Throws shape_error if the sizes
-/// differ or group_size does not divide them, config_error for options that make no sense,
-/// device_error for arrays that the device cannot use.
+namespace detail {
+
 template <device_backend Backend, class Rule, real T>
-void compute_advantages(Backend const& backend, Rule const& rule, vector_view<T const> rewards,
-                        index_t group_size, vector_view<T> advantages,
-                        advantage_report<Backend>& report) {
-  static_assert(group_local_rule<Rule>,
-                "lamina: on a device advantages come from rules that need the rewards of a group "
-                "alone: group_relative, and leave_one_out without whitening");
-  if constexpr (requires { rule.scale.check(); }) rule.scale.check();
-  if (group_size < 1 || rewards.size % group_size != 0 || advantages.size != rewards.size) {
-    throw_shape_error("compute_advantages: rewards has ", rewards.size, " entries, advantages ",
-                      advantages.size, ", group_size is ", group_size,
-                      "; expected equal counts and a group_size >= 1 that divides them");
+void check_arrays(device_arguments<Backend>& arguments, Rule const& rule,
+                  reward_arrays<T> const& batch) {
+  arguments.reads("batch.rewards", batch.rewards);
+  arguments.reads("batch.offsets", batch.offsets);
+  arguments.reads("batch.mask", batch.mask);
+  arguments.reads("batch.token_rewards", batch.token_rewards);
+  arguments.reads("batch.values", batch.values);
+  arguments.reads("batch.greedy_rewards", batch.greedy_rewards);
+  arguments.reads("batch.function_rewards", batch.function_rewards);
+  arguments.reads("batch.environment_steps", batch.environment_steps);
+  arguments.reads("batch.episode_rewards", batch.episode_rewards);
+  arguments.reads("batch.invalid_actions", batch.invalid_actions);
+  auto const groups = [&](char const* name, group_view view) {
+    arguments.reads(name, group_arrays::offsets(view));
+    arguments.reads(name, group_arrays::order(view));
+  };
+  groups("batch.groups", batch.groups);
+  groups("batch.trajectories", batch.trajectories);
+  groups("batch.anchors", batch.anchors);
+  check_weights(arguments, rule);
+}
+template <device_backend Backend, class Rule>
+void check_weights(device_arguments<Backend>& arguments, Rule const& rule) {
+  if constexpr (requires { rule.weights; }) arguments.reads("weights", rule.weights);
+  if constexpr (requires { rule.rule; }) check_weights(arguments, rule.rule);
+}
+
+// The memory that is read and may be written over, as rule.compute says: what rewards come from.
+template <real T>
+void const* overwritten(reward_arrays<T> const& batch, T const* advantages) {
+  T const* const read[] = {batch.rewards.data, batch.token_rewards.data, batch.values.data,
+                           batch.function_rewards.data};
+  for (T const* data : read) {
+    if (data == advantages) return data;
   }
+  return nullptr;
+}
+
+// Where offsets end; -1 if that is not known.
+template <real T>
+index_t token_count_of(reward_arrays<T> const& batch, index_t advantages, bool per_token) {
+  if (per_token) return advantages;
+  if (batch.mask.size > 0) return batch.mask.size;
+  return batch.token_rewards.size > 0 ? batch.token_rewards.size : -1;
+}
+
+}  // namespace detail
+
+/// rule.compute on a device, with all arrays in its memory; the rewards never come to the host.
+/// Nothing waits; the statistics go to `report`.
+///
+///   device_prompt_groups const groups(backend, prompt_groups::ragged(offsets));
+///   advantage_report report(backend, most_rollouts);
+///   compute_advantages(backend, group_relative<>{}, {.rewards = rewards, .groups = groups.view()},
+///                      advantages, report);
+///
+/// batch       what the rule reads; NaN, as infinity, is a missing reward
+/// advantages  [rollouts], or [tokens] if the rule works per token; written; may alias what it may
+///             alias on a host
+/// returns     only for gae: [tokens] the critic's targets
+/// Values and statistics are those of rule.compute, to rounding, and the same on every run.
+/// Throws shape_error for sizes that do not fit, config_error for options that make no sense,
+/// device_error for arrays that the device cannot use, before anything is asked for. What the
+/// arrays hold only the device sees: see advantage_report::read.
+template <device_backend Backend, class Rule, real T, class... Returns>
+void compute_advantages(Backend const& backend, Rule const& rule,
+                        reward_arrays<std::type_identity_t<T>> const& batch,
+                        vector_view<T> advantages, advantage_report<Backend>& report,
+                        Returns... returns) {
+  static_assert(device_advantage_rule<Rule>,
+                "lamina: on a device advantages come from rules that are made of row bodies, with "
+                "check and run: all of the library's but optimal_token_baseline");
+  rule.check(batch, advantages.size, returns.size...);
   detail::device_arguments arguments(backend, "compute_advantages");
-  arguments.reads("rewards", rewards);
-  arguments.writes("advantages", advantages, rewards.data);
-  detail::advantage_record* const record = report.begin(rule.missing);
-  backend.executor().run(1, detail::reward_statistics_body<T>{rewards, group_size, record});
-  backend.executor().run(
-      rewards.size / group_size,
-      detail::group_advantage_body<Rule, T>{rule, rewards, group_size, record, advantages});
+  detail::check_arrays(arguments, rule, batch);
+  arguments.writes("advantages", advantages, detail::overwritten(batch, advantages.data));
+  (arguments.writes("returns", returns, detail::overwritten(batch, returns.data)), ...);
+  bool const reads_offsets = !batch.offsets.empty();
+  detail::advantage_memory const memory = report.begin(rule, batch.rollout_count(), reads_offsets);
+  if (reads_offsets) {
+    index_t const end = detail::token_count_of(batch, advantages.size, Rule::per_token);
+    backend.executor().run(
+        1, detail::offsets_body{batch.offsets, end, &memory.record->broken_offsets});
+  }
+  rule.run(backend.executor(), batch, advantages, memory, returns...);
 }
 
 LAMINA_NAMESPACE_END

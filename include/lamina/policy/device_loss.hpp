@@ -7,6 +7,7 @@
 #include "lamina/policy/detail/device_arguments.hpp"
 #include "lamina/policy/detail/device_pass.hpp"
 #include "lamina/policy/logits_loss.hpp"
+#include "lamina/policy/offsets.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
@@ -124,8 +125,8 @@ void run_sequences(Backend const& backend, Estimator const& estimator, policy_ba
         estimator.template groups_of<T>(log_probs, batch, entropies, d_log_probs, d_entropies);
     vector_view<sequence_record> const groups =
         memory.records.subview(0, batch.group_offsets.size - 1);
-    backend.executor().run(
-        1, offsets_body{batch.group_offsets, batch.sequence_count(), memory.call, false});
+    backend.executor().run(1, offsets_body{batch.group_offsets, batch.sequence_count(),
+                                           &memory.call->broken_offsets, false});
     backend.executor().run(groups.size, group_body<std::remove_const_t<decltype(pass)>>{
                                             pass, log_probs.size, memory.call, groups});
     backend.executor().run(1, group_fold_body{groups, memory.call});
@@ -154,7 +155,7 @@ template <device_backend Backend, real T>
 report_memory begin_report(Backend const& backend, policy_report<Backend>& report,
                            policy_batch<T> const& batch, index_t tokens) {
   report_memory const memory = report.begin(batch);
-  backend.executor().run(1, offsets_body{batch.offsets, tokens, memory.call});
+  backend.executor().run(1, offsets_body{batch.offsets, tokens, &memory.call->broken_offsets});
   return memory;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "lamina/core/error.hpp"
+#include "lamina/core/lanes.hpp"
 #include "lamina/core/view.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -24,6 +25,28 @@ inline void check_offsets(char const* function, char const* name,
     }
   }
 }
+
+// Whether offsets in a device's memory start at 0, ascend and end at `end`, where that is known:
+// until then, nobody may follow them. One row.
+struct offsets_body {
+  static constexpr row_schedule schedule = row_schedule::block;
+  vector_view<index_t const> offsets;
+  index_t end;        // -1 if it is not known
+  index_t* broken;    // entries that make no sense
+  bool first = true;  // of the offsets of the call
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t /*row*/) const {
+    double wrong = 0;
+    for (index_t i = lanes.lane(); i < offsets.size; i += lanes.count()) {
+      bool const ascends = i == 0 ? offsets[i] == 0 : offsets[i] >= offsets[i - 1];
+      bool const ends = i + 1 < offsets.size || offsets[i] == end || end < 0;
+      wrong += ascends && ends ? 0 : 1;
+    }
+    wrong = lanes.sum(wrong);
+    if (lanes.lane() == 0) *broken = (first ? 0 : *broken) + static_cast<index_t>(wrong);
+  }
+};
 
 }  // namespace detail
 

@@ -45,7 +45,6 @@ struct optimal_token_baseline {
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
     check(batch, advantages);
-    std::vector<double> const totals = detail::rollout_rewards(batch);
     std::vector<double> returns(static_cast<std::size_t>(advantages.size));  // g
     for (index_t i = 0; i + 1 < batch.offsets.size; ++i) {
       double to_go = 0;
@@ -55,7 +54,7 @@ struct optimal_token_baseline {
       });
     }
     std::vector<double> weight_sums, weighted_returns;  // by position: sum W, sum g W
-    auto const total = [&](index_t i) { return totals[static_cast<std::size_t>(i)]; };
+    auto const total = [&](index_t i) { return detail::rollout_reward(batch, i); };
     return detail::for_each_group(
         batch.groups, total, [&](auto members, auto const& /*group*/, auto const& /*all*/) {
           weight_sums.clear();

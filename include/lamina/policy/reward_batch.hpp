@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// What a batch of rollouts was rewarded with: the input of every advantage rule.
+// What a batch of rollouts was rewarded with: the input of every advantage rule, for hosts and for
+// row bodies.
 #pragma once
 
 #include "lamina/core/scalar.hpp"
@@ -59,5 +60,61 @@ struct reward_batch {
     return count;
   }
 };
+
+/// A reward_batch as row bodies read it, in the memory that they work in, a device's for example:
+/// the same fields, but trajectories and anchors as groups, which a host makes of their numbers.
+template <real T>
+struct reward_arrays {
+  vector_view<T const> rewards{};
+  group_view groups{};
+
+  vector_view<index_t const> offsets{};
+  vector_view<std::uint8_t const> mask{};
+  vector_view<T const> token_rewards{};
+  vector_view<T const> values{};
+
+  vector_view<T const> greedy_rewards{};
+  matrix_view<T const> function_rewards{};
+
+  /// [rollouts] those of a trajectory in temporal order: groups.split(trajectories) of the host.
+  group_view trajectories{};
+  vector_view<index_t const> environment_steps{};
+  vector_view<T const> episode_rewards{};
+  /// [rollouts] those that started from one state: groups.split(anchors) of the host.
+  group_view anchors{};
+  vector_view<std::uint8_t const> invalid_actions{};
+
+  LAMINA_HOST_DEVICE bool active(index_t token) const noexcept {
+    return mask.size == 0 || mask[token] != 0;
+  }
+  /// The most that any field has of them.
+  index_t rollout_count() const noexcept {
+    index_t const counts[] = {rewards.size, groups.rollout_count(), offsets.size - 1,
+                              function_rewards.rows};
+    index_t most = 0;
+    for (index_t count : counts) most = count > most ? count : most;
+    return most;
+  }
+};
+
+namespace detail {
+
+// A batch of the host for row bodies, without trajectories and anchors.
+template <real T>
+reward_arrays<T> arrays_of(reward_batch<T> const& batch) noexcept {
+  return {.rewards = batch.rewards,
+          .groups = batch.groups.view(),
+          .offsets = batch.offsets,
+          .mask = batch.mask,
+          .token_rewards = batch.token_rewards,
+          .values = batch.values,
+          .greedy_rewards = batch.greedy_rewards,
+          .function_rewards = batch.function_rewards,
+          .environment_steps = batch.environment_steps,
+          .episode_rewards = batch.episode_rewards,
+          .invalid_actions = batch.invalid_actions};
+}
+
+}  // namespace detail
 
 LAMINA_NAMESPACE_END

@@ -79,18 +79,23 @@ inline void check_epsilon(char const* function, double epsilon) {
   }
 }
 
-// Throws shape_error unless batch.rewards and `advantages` have one entry for each rollout of the
-// groups, config_error for a reward that is not allowed.
+// Throws shape_error unless rewards and advantages have one entry for each rollout of the groups.
 template <real T>
-void check_rewards(char const* function, reward_batch<T> const& batch, vector_view<T> advantages,
-                   missing_reward missing) {
-  vector_view<T const> const rewards = batch.rewards;
-  if (rewards.size != batch.groups.rollout_count() || advantages.size != rewards.size) {
-    throw_shape_error(function, ": rewards has ", rewards.size, " entries, advantages ",
-                      advantages.size, ", the groups hold ", batch.groups.rollout_count(),
-                      " rollouts; expected three equal counts");
+void check_rewards(char const* function, reward_arrays<T> const& batch, index_t advantages) {
+  if (batch.rewards.size == batch.groups.rollout_count() && advantages == batch.rewards.size) {
+    return;
   }
-  check_numbers(function, "rewards", rewards, missing);
+  throw_shape_error(function, ": rewards has ", batch.rewards.size, " entries, advantages ",
+                    advantages, ", the groups hold ", batch.groups.rollout_count(),
+                    " rollouts; expected three equal counts");
+}
+
+// Throws shape_error unless there are offsets for `rollouts` rollouts.
+template <real T>
+void check_offset_count(char const* function, reward_arrays<T> const& batch, index_t rollouts) {
+  if (batch.offsets.size == rollouts + 1) return;
+  throw_shape_error(function, ": offsets has ", batch.offsets.size, " entries, expected ",
+                    rollouts + 1, ", one more than there are rollouts");
 }
 
 // Throws shape_error unless offsets and mask describe the tokens of `rollouts` rollouts; -1 for any
@@ -129,6 +134,14 @@ class spread_sums {
     total_ += x;
     scored_ += 1;
   }
+  // What others have added.
+  LAMINA_HOST_DEVICE void merge(spread_sums const& other) {
+    least_ = other.least_ < least_ ? other.least_ : least_;
+    most_ = other.most_ > most_ ? other.most_ : most_;
+    total_ += other.total_;
+    scored_ += other.scored_;
+    squares_ += other.squares_;
+  }
   // Mean and count of what has been added.
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE spread mean(Lanes lanes) {
@@ -158,19 +171,23 @@ class spread_sums {
   double least_ = 1.7976931348623157e308, most_ = -1.7976931348623157e308;
 };
 
-// The spread of at(0) .. at(count - 1).
+// The spread of at(0) .. at(count - 1), over the lanes.
+template <lane_group Lanes, class At>
+LAMINA_HOST_DEVICE spread spread_of(Lanes lanes, index_t count, At const& at) {
+  spread_sums sums;
+  for (index_t k = lanes.lane(); k < count; k += lanes.count()) sums.add(at(k));
+  spread const result = sums.mean(lanes);
+  for (index_t k = lanes.lane(); k < count; k += lanes.count()) sums.add_square(at(k), result.mean);
+  return sums.deviation(lanes, result);
+}
 template <class At>
 spread spread_of(index_t count, At const& at) {
-  single_lane const alone;
-  spread_sums sums;
-  for (index_t k = 0; k < count; ++k) sums.add(at(k));
-  spread const result = sums.mean(alone);
-  for (index_t k = 0; k < count; ++k) sums.add_square(at(k), result.mean);
-  return sums.deviation(alone, result);
+  return spread_of(single_lane{}, count, at);
 }
 
 // Statistics of rewards that are not compared within groups.
-inline advantage_statistics statistics_of(spread const& batch, index_t rollouts) {
+LAMINA_HOST_DEVICE inline advantage_statistics statistics_of(spread const& batch,
+                                                             index_t rollouts) {
   return {.missing_rewards = rollouts - batch.scored,
           .reward_mean = batch.mean,
           .reward_std = batch.deviation};

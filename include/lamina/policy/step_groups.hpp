@@ -7,6 +7,7 @@
 
 #include "lamina/policy/advantage.hpp"
 #include "lamina/policy/detail/token_rewards.hpp"
+#include "lamina/policy/whitening.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
@@ -39,15 +40,15 @@ void check_episodes(char const* function, reward_batch<T> const& batch) {
 
 // Whether row k of a trajectory is the first of its environment step.
 template <real T>
-bool opens_step(reward_batch<T> const& batch, vector_view<index_t const> rows, index_t k) {
-  return k == 0 || batch.environment_steps.empty() ||
+LAMINA_HOST_DEVICE bool opens_step(reward_arrays<T> const& batch, group_members rows, index_t k) {
+  return k == 0 || batch.environment_steps.size == 0 ||
          batch.environment_steps[rows[k]] != batch.environment_steps[rows[k - 1]];
 }
 
 // Discounted returns of the steps of one trajectory, written to all rows of each step.
 template <real T>
-void add_step_returns(reward_batch<T> const& batch, vector_view<index_t const> rows, double gamma,
-                      vector_view<double> returns) {
+LAMINA_HOST_DEVICE void add_step_returns(reward_arrays<T> const& batch, group_members rows,
+                                         double gamma, vector_view<double> returns) {
   double next = 0;
   index_t end = rows.size;
   for (index_t k = rows.size - 1; k >= 0; --k) {
@@ -60,8 +61,8 @@ void add_step_returns(reward_batch<T> const& batch, vector_view<index_t const> r
 
 // Total reward of one trajectory, or its mean over environment steps.
 template <real T>
-double episode_score(reward_batch<T> const& batch, vector_view<index_t const> rows,
-                     bool divide_by_length) {
+LAMINA_HOST_DEVICE double episode_score(reward_arrays<T> const& batch, group_members rows,
+                                        bool divide_by_length) {
   double total = 0;
   index_t steps = 0;
   for (index_t k = 0; k < rows.size; ++k) {
@@ -69,9 +70,87 @@ double episode_score(reward_batch<T> const& batch, vector_view<index_t const> ro
     total += static_cast<double>(batch.rewards[rows[k]]);
     ++steps;
   }
-  if (!batch.episode_rewards.empty()) total = static_cast<double>(batch.episode_rewards[rows[0]]);
-  return divide_by_length ? total / static_cast<double>(steps) : total;
+  // A device cannot refuse a step's reward that is not finite: the episode has none then.
+  if (batch.episode_rewards.size > 0 && is_finite(total)) {
+    total = static_cast<double>(batch.episode_rewards[rows[0]]);
+  }
+  return scored_reward(divide_by_length ? total / static_cast<double>(steps) : total);
 }
+
+// What GiGPO compares.
+struct episode_memory {
+  vector_view<double> episodes;  // [trajectories] scores without penalties
+  vector_view<double> scores;    // [rollouts] of their episode
+  vector_view<double> compared;  // [rollouts] the same, NaN where the episode is compared elsewhere
+  vector_view<double> returns;   // [rollouts] of their step
+  vector_view<double> joint;     // [rollouts] the advantages
+};
+
+// Scores and returns. A row is a trajectory.
+template <class Rule, real T>
+struct episode_body {
+  static constexpr row_schedule schedule = row_schedule::thread;
+  Rule rule;
+  bool over_rows;
+  reward_arrays<T> batch;
+  episode_memory memory;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    if (lanes.lane() != 0) return;
+    group_members const rows = batch.trajectories.rollouts(row);
+    double const score = episode_score(batch, rows, rule.divide_by_length);
+    memory.episodes[row] = score;
+    add_step_returns(batch, rows, rule.gamma, memory.returns);
+    for (index_t k = 0; k < rows.size; ++k) {
+      index_t const i = rows[k];
+      bool const invalid = batch.invalid_actions.size > 0 && batch.invalid_actions[i] != 0;
+      double const penalty = invalid ? rule.invalid_action_penalty : 0.0;
+      memory.scores[i] = score - penalty;
+      memory.compared[i] = k == 0 || over_rows ? score - penalty : no_reward;
+      memory.returns[i] = scored_reward(memory.returns[i] - penalty);
+    }
+  }
+};
+
+// The spread of the episodes, and the groups whose compared scores have none.
+struct compared_episodes {
+  episode_memory memory;
+  LAMINA_HOST_DEVICE double operator()(index_t trajectory) const {
+    return memory.episodes[trajectory];
+  }
+  LAMINA_HOST_DEVICE bool flat(group_members members) const {
+    vector_view<double const> const values = memory.compared;
+    return spread_of(single_lane{}, members.size, [=](index_t k) { return values[members[k]]; })
+        .flat;
+  }
+};
+
+// Adds weight times the scores of a group, normalised by mean and spread of those that are
+// compared. A row is a group.
+template <class Scale>
+struct relative_scores_body {
+  Scale scale;
+  lone_rollout lone;
+  double weight;
+  bool first;  // of what is added up
+  group_view groups;
+  vector_view<double const> compared, scores;
+  vector_view<double> joint;
+
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    group_members const rows = groups.rollouts(row);
+    vector_view<double const> const values = compared;
+    spread const group = spread_of(lanes, rows.size, [=](index_t k) { return values[rows[k]]; });
+    double const mean = keeps_reward(lone, group) ? 0.0 : group.mean;
+    double const factor = weight * scale.scale(group.flat ? 1.0 : group.deviation);
+    for (index_t k = lanes.lane(); k < rows.size; k += lanes.count()) {
+      index_t const i = rows[k];
+      joint[i] = (first ? 0.0 : joint[i]) + (scores[i] - mean) * factor;
+    }
+  }
+};
 
 }  // namespace detail
 
@@ -92,8 +171,9 @@ void step_returns(reward_batch<T> const& batch, double gamma, vector_view<double
                       batch.rewards.size, " rollouts");
   }
   prompt_groups const trajectories = batch.groups.split(batch.trajectories);
-  for (index_t t = 0; t < trajectories.group_count(); ++t) {
-    detail::add_step_returns(batch, trajectories.rollouts(t), gamma, returns);
+  group_view const view = trajectories.view();
+  for (index_t t = 0; t < view.group_count(); ++t) {
+    detail::add_step_returns(detail::arrays_of(batch), view.rollouts(t), gamma, returns);
   }
 }
 
@@ -143,69 +223,71 @@ struct group_in_group {
   /// Throws shape_error or config_error, naming what does not fit, before anything is written.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    check(batch, advantages);
-    std::size_t const rollouts = static_cast<std::size_t>(batch.rewards.size);
-    std::vector<double> scores(rollouts), returns(rollouts), joint(rollouts), episodes;
-    std::vector<std::uint8_t> opens_trajectory(rollouts);
+    check_options();
+    detail::check_episodes("group_in_group", batch);
+    if (omega != 0) check_anchors(batch.anchors.size, batch.rewards.size);
     prompt_groups const trajectories = batch.groups.split(batch.trajectories);
-    for (index_t t = 0; t < trajectories.group_count(); ++t) {
-      vector_view<index_t const> const rows = trajectories.rollouts(t);
-      episodes.push_back(detail::episode_score(batch, rows, divide_by_length));
-      for (index_t i : rows) scores[at(i)] = episodes.back();
-      opens_trajectory[at(rows[0])] = 1;
-      detail::add_step_returns(batch, rows, gamma, returns);
-    }
-    index_t const count = trajectories.group_count();
-    advantage_statistics result = detail::statistics_of(
-        detail::spread_of(count, [&](index_t t) { return episodes[at(t)]; }), count);
-    result.group_count = batch.groups.group_count();
-    for (index_t i = 0; i < batch.invalid_actions.size; ++i) {
-      double const penalty = batch.invalid_actions[i] != 0 ? invalid_action_penalty : 0.0;
-      scores[at(i)] -= penalty;
-      returns[at(i)] -= penalty;
-    }
-
-    std::vector<double> compared;
-    for (index_t g = 0; g < batch.groups.group_count(); ++g) {
-      vector_view<index_t const> const rows = batch.groups.rollouts(g);
-      compared.clear();
-      for (index_t i : rows) {
-        bool const counts = statistics == episode_statistics::over_rows || opens_trajectory[at(i)];
-        if (counts) compared.push_back(scores[at(i)]);
-      }
-      result.zero_spread_groups += add_relative(compared, lone, 1.0, rows, scores, joint) ? 1 : 0;
-    }
     prompt_groups const steps = omega != 0 ? batch.groups.split(batch.anchors) : prompt_groups{};
-    for (index_t s = 0; s < steps.group_count(); ++s) {
-      vector_view<index_t const> const rows = steps.rollouts(s);
-      compared.clear();
-      for (index_t i : rows) compared.push_back(returns[at(i)]);
-      add_relative(compared, lone_rollout::zero, omega, rows, returns, joint);
+    reward_arrays<T> arrays = detail::arrays_of(batch);
+    arrays.trajectories = trajectories.view();
+    arrays.anchors = steps.view();
+    check(arrays, advantages.size);
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative. Reads trajectories and anchors as groups: a host makes them by
+  /// groups.split.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    check_options();
+    index_t const rollouts = batch.groups.rollout_count();
+    check_count("rewards", batch.rewards.size, rollouts);
+    check_count("trajectories", batch.trajectories.rollout_count(), rollouts);
+    if (omega != 0) check_anchors(batch.anchors.rollout_count(), rollouts);
+    check_count("advantages", advantages, rollouts);
+    auto const optional = [&](char const* name, index_t size) {
+      if (size != 0) check_count(name, size, rollouts);
+    };
+    optional("environment_steps", batch.environment_steps.size);
+    optional("episode_rewards", batch.episode_rewards.size);
+    optional("invalid_actions", batch.invalid_actions.size);
+  }
+  static constexpr index_t scratch_per_rollout = 5;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    index_t const rollouts = advantages.size, trajectories = batch.trajectories.group_count();
+    auto const doubles = [&] { return memory.take<double>(rollouts); };
+    detail::episode_memory const of{memory.take<double>(trajectories), doubles(), doubles(),
+                                    doubles(), doubles()};
+    executor.run(trajectories, detail::episode_body<group_in_group, T>{
+                                   *this, statistics == episode_statistics::over_rows, batch, of});
+    detail::run_statistics(executor, detail::compared_episodes{of}, trajectories, batch.groups,
+                           memory.record);
+    executor.run(batch.groups.group_count(),
+                 detail::relative_scores_body<Scale>{scale, lone, 1.0, true, batch.groups,
+                                                     of.compared, of.scores, of.joint});
+    if (omega != 0) {
+      executor.run(
+          batch.anchors.group_count(),
+          detail::relative_scores_body<Scale>{scale, lone_rollout::zero, omega, false,
+                                              batch.anchors, of.returns, of.returns, of.joint});
     }
-    for (index_t i = 0; i < advantages.size; ++i) advantages[i] = static_cast<T>(joint[at(i)]);
-    return result;
+    executor.run(rollouts, detail::unwhitened_body<T>{of.joint, advantages});
   }
 
  private:
-  static constexpr std::size_t at(index_t i) noexcept { return static_cast<std::size_t>(i); }
-
-  // Adds weight times the scores of `rows`, normalised by mean and spread of `compared`. Returns
-  // whether those are all equal.
-  bool add_relative(std::vector<double> const& compared, lone_rollout alone, double weight,
-                    vector_view<index_t const> rows, std::vector<double> const& scores,
-                    std::vector<double>& joint) const {
-    detail::spread const spread =
-        detail::spread_of(static_cast<index_t>(compared.size()),
-                          [&](index_t k) { return compared[static_cast<std::size_t>(k)]; });
-    double const mean = detail::keeps_reward(alone, spread) ? 0.0 : spread.mean;
-    double const factor = weight * scale.scale(spread.flat ? 1.0 : spread.deviation);
-    for (index_t i : rows) joint[at(i)] += (scores[at(i)] - mean) * factor;
-    return spread.flat;
+  static void check_count(char const* name, index_t size, index_t rollouts) {
+    if (size == rollouts) return;
+    throw_shape_error("group_in_group: ", name, " has ", size, " entries, the batch has ", rollouts,
+                      " rollouts");
   }
-
-  template <real T>
-  void check(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    detail::check_episodes("group_in_group", batch);
+  static void check_anchors(index_t size, index_t rollouts) {
+    if (size == rollouts) return;
+    throw_shape_error("group_in_group: anchors has ", size, " entries, the batch has ", rollouts,
+                      " rollouts; expected one state a rollout, or omega 0");
+  }
+  void check_options() const {
     detail::check_discount("group_in_group", "gamma", gamma);
     scale.check();
     if (!is_finite(omega) || omega < 0) {
@@ -214,15 +296,6 @@ struct group_in_group {
     if (!is_finite(invalid_action_penalty) || invalid_action_penalty < 0) {
       throw_config_error("group_in_group: invalid_action_penalty is ", invalid_action_penalty,
                          ", expected a finite value >= 0");
-    }
-    if (omega != 0 && batch.anchors.size != batch.rewards.size) {
-      throw_shape_error("group_in_group: anchors has ", batch.anchors.size,
-                        " entries, the batch has ", batch.rewards.size,
-                        " rollouts; expected one state a rollout, or omega 0");
-    }
-    if (advantages.size != batch.rewards.size) {
-      throw_shape_error("group_in_group: advantages has ", advantages.size,
-                        " entries, the batch has ", batch.rewards.size, " rollouts");
     }
   }
 };

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "lamina/policy/advantage.hpp"
-#include "lamina/policy/detail/token_rewards.hpp"
+#include "lamina/policy/detail/token_advantage_pass.hpp"
 #include "lamina/policy/whitening.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -45,23 +45,25 @@ struct reward_to_go {
   /// that is not finite, or an option that is not allowed.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
+    detail::check_token_rewards("reward_to_go", batch, advantages);
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
     whitening.check();
     detail::check_discount("reward_to_go", "gamma", gamma);
-    detail::check_token_rewards("reward_to_go", batch, advantages);
-    advantage_statistics const statistics = detail::token_statistics(batch);
-    for (index_t i = 0; i + 1 < batch.offsets.size; ++i) {
-      double to_go = 0;
-      detail::for_each_token_backward(batch, i, [&](index_t t, bool active, double reward) {
-        if (active) {
-          to_go = reward + gamma * to_go;
-        } else if (masked == masked_tokens::cut) {
-          to_go = 0;
-        }
-        advantages[t] = active ? static_cast<T>(to_go) : T(0);
-      });
-    }
-    whitening.apply(advantages, batch.mask);
-    return statistics;
+    detail::check_token_sizes("reward_to_go", batch, advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 1;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_token_rule(executor, detail::returns_to_go{gamma, masked == masked_tokens::cut, 0},
+                           whitening, batch, advantages, memory);
   }
 };
 
@@ -80,21 +82,27 @@ struct greedy_baseline {
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
     detail::check_token_rewards("greedy_baseline", batch, advantages);
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    detail::check_numbers("greedy_baseline", "greedy_rewards", batch.greedy_rewards);
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    detail::check_token_sizes("greedy_baseline", batch, advantages);
     if (batch.greedy_rewards.size != batch.offsets.size - 1) {
       throw_shape_error("greedy_baseline: greedy_rewards has ", batch.greedy_rewards.size,
                         " entries, the offsets hold ", batch.offsets.size - 1, " rollouts");
     }
-    detail::check_numbers("greedy_baseline", "greedy_rewards", batch.greedy_rewards);
-    advantage_statistics const statistics = detail::token_statistics(batch);
-    for (index_t i = 0; i + 1 < batch.offsets.size; ++i) {
-      double const baseline = static_cast<double>(batch.greedy_rewards[i]);
-      double to_go = 0;
-      detail::for_each_token_backward(batch, i, [&](index_t t, bool active, double reward) {
-        to_go += reward;
-        advantages[t] = active ? static_cast<T>(to_go - baseline) : T(0);
-      });
-    }
-    return statistics;
+  }
+  static constexpr index_t scratch_per_rollout = 1;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_token_rule(executor, detail::beaten_returns{0, 0}, no_whitening{}, batch,
+                           advantages, memory);
   }
 };
 
@@ -125,47 +133,35 @@ struct gae {
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages,
                                vector_view<T> returns) const {
-    whitening.check();
-    detail::check_discount("gae", "gamma", gamma);
-    detail::check_discount("gae", "lambda", lambda);
     detail::check_token_rewards("gae", batch, advantages);
     detail::check_active_numbers("gae", "values", batch, batch.values);
     if (!returns.empty()) detail::check_token_count("gae", "returns", batch, returns.size);
-    advantage_statistics const statistics = detail::token_statistics(batch);
-    for (index_t i = 0; i + 1 < batch.offsets.size; ++i) {
-      double next_value = 0, advantage = 0;
-      detail::for_each_token_backward(batch, i, [&](index_t t, bool active, double reward) {
-        double const value = active ? static_cast<double>(batch.values[t]) : 0.0;
-        if (active) {
-          double const delta = reward + gamma * next_value - value;
-          advantage = delta + gamma * lambda * advantage;
-          next_value = value;
-        }
-        advantages[t] = active ? static_cast<T>(advantage) : T(0);
-        if (!returns.empty()) returns[t] = active ? static_cast<T>(advantage + value) : T(0);
-      });
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
+    return detail::run_on_host(*this, arrays, advantages, returns);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages, index_t returns = 0) const {
+    whitening.check();
+    detail::check_discount("gae", "gamma", gamma);
+    detail::check_discount("gae", "lambda", lambda);
+    detail::check_token_sizes("gae", batch, advantages);
+    if (batch.values.size != advantages || (returns != 0 && returns != advantages)) {
+      throw_shape_error("gae: values has ", batch.values.size, " entries, advantages ", advantages,
+                        ", returns ", returns, "; expected one a token (returns may be empty)");
     }
-    whitening.apply(advantages, batch.mask);
-    return statistics;
+  }
+  static constexpr index_t scratch_per_rollout = 1;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory, vector_view<T> returns = {}) const {
+    detail::run_token_rule(executor,
+                           detail::generalised_estimates<T>{gamma, lambda, batch.values, returns},
+                           whitening, batch, advantages, memory);
   }
 };
-
-namespace detail {
-
-// Whether a rule per rollout finds a reward for this one.
-template <class Rule, real T>
-bool has_reward(reward_batch<T> const& batch, index_t rollout) {
-  if constexpr (requires { requires Rule::reads_function_rewards; }) {
-    for (T reward : batch.function_rewards.row(rollout)) {
-      if (!is_nan(reward)) return true;
-    }
-    return false;
-  } else {
-    return !is_nan(batch.rewards[rollout]);
-  }
-}
-
-}  // namespace detail
 
 /// The advantages of a rule per rollout, given to each of its active tokens and whitened over the
 /// active tokens of the batch. token_whitened<group_relative<no_scale>> is REINFORCE++-baseline.
@@ -186,28 +182,43 @@ requires(!Rule::per_token) struct token_whitened {
     whitening.check();
     detail::check_tokens("token_whitened", batch);
     detail::check_token_count("token_whitened", "advantages", batch, advantages.size);
-    index_t const rollouts = batch.offsets.size - 1;
-    std::vector<T> by_rollout(static_cast<std::size_t>(rollouts));
+    detail::advantage_record const unbroken;
+    std::vector<T> by_rollout(static_cast<std::size_t>(batch.offsets.size - 1));
     advantage_statistics const statistics = rule.compute(batch, vector_view<T>(by_rollout));
-    vector_view<std::uint8_t const> counted = batch.mask;
-    std::vector<std::uint8_t> scored_tokens;
-    if (statistics.missing_rewards > 0) {
-      for (index_t t = 0; t < advantages.size; ++t) scored_tokens.push_back(batch.active(t));
-      for (index_t i = 0; i < rollouts; ++i) {
-        if (detail::has_reward<Rule>(batch, i)) continue;
-        for (index_t t = batch.offsets[i]; t < batch.offsets[i + 1]; ++t) {
-          scored_tokens[static_cast<std::size_t>(t)] = 0;
-        }
-      }
-      counted = scored_tokens;
-    }
-    for (index_t i = 0; i < rollouts; ++i) {
-      for (index_t t = batch.offsets[i]; t < batch.offsets[i + 1]; ++t) {
-        advantages[t] = by_rollout[static_cast<std::size_t>(i)];
-      }
-    }
-    whitening.apply(advantages, counted);
+    finish(host_rows<>{}, detail::arrays_of(batch), &unbroken, vector_view<T const>(by_rollout),
+           advantages);
     return statistics;
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    whitening.check();
+    if (batch.offsets.empty() || (!batch.mask.empty() && batch.mask.size != advantages)) {
+      throw_shape_error("token_whitened: offsets has ", batch.offsets.size, " entries, mask ",
+                        batch.mask.size, ", advantages ", advantages,
+                        "; expected [rollouts + 1] offsets, and a mask as long as advantages or "
+                        "none");
+    }
+    rule.check(batch, batch.offsets.size - 1);
+  }
+  static constexpr index_t scratch_per_rollout = 1 + detail::scratch_of<Rule>;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    auto const by_rollout = memory.take<T>(batch.offsets.size - 1);
+    rule.run(executor, batch, by_rollout, memory);
+    finish(executor, batch, memory.record, vector_view<T const>(by_rollout), advantages);
+  }
+
+ private:
+  template <class Executor, real T>
+  void finish(Executor const& executor, reward_arrays<T> const& batch,
+              detail::advantage_record const* record, vector_view<T const> by_rollout,
+              vector_view<T> advantages) const {
+    executor.run(by_rollout.size,
+                 detail::broadcast_body<Rule, Whitening, T>{batch, record, by_rollout, advantages});
+    whitening.run(executor, advantages, batch.mask);
   }
 };
 

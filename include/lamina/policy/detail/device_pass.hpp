@@ -29,28 +29,6 @@ struct report_memory {
   call_record* call;
 };
 
-// Whether offsets start at 0, ascend and end at `end`: until that is known, nobody may follow them.
-struct offsets_body {
-  static constexpr row_schedule schedule = row_schedule::block;
-  vector_view<index_t const> offsets;
-  index_t end;
-  call_record* call;
-  bool first = true;  // of the offsets of the call
-
-  template <lane_group Lanes>
-  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t /*row*/) const {
-    double broken = 0;
-    for (index_t i = lanes.lane(); i < offsets.size; i += lanes.count()) {
-      bool const ascends = i == 0 ? offsets[i] == 0 : offsets[i] >= offsets[i - 1];
-      bool const ends = i + 1 < offsets.size || offsets[i] == end;
-      broken += ascends && ends ? 0 : 1;
-    }
-    broken = lanes.sum(broken);
-    if (lanes.lane() != 0) return;
-    call->broken_offsets = (first ? 0 : call->broken_offsets) + static_cast<index_t>(broken);
-  }
-};
-
 // Tokens [begin, end) of a row, and how many of them are active.
 struct row_tokens {
   index_t begin, end, active;
