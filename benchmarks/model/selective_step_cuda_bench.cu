@@ -150,7 +150,13 @@ void add(std::string const& model, decoder::config const& shape, index_t sequenc
                             int iterations) {
     measured_case const c{model, shape, sequences, selection, plan, what};
     benchmark::RegisterBenchmark(c.name().c_str(),
-                                 [c](benchmark::State& state) { measure(state, c); })
+                                 [c](benchmark::State& state) {
+                                   try {
+                                     measure(state, c);
+                                   } catch (lamina::error const& refused) {  // out of memory, say
+                                     state.SkipWithError(refused.what());
+                                   }
+                                 })
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond)
         ->Iterations(iterations);
