@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Selective GRPO with everything but the rewards on a device: sampling, forward and backward pass
-// by plan, policy loss, AdamW over one layer. The task is to say a token as often as possible.
+// Selective GRPO on a device from sampling to the optimizer: no token, no reward and no advantage
+// comes to the host. The task is to say a token as often as possible.
 #pragma once
 
 #include <vector>
 
 #include "examples/decoder/device/sampler.hpp"
-#include "examples/layer_sweep/mini_batch.hpp"
 #include "lamina/layers/selector.hpp"
+#include "lamina/model/train_step.hpp"
 #include "lamina/model/transformer.hpp"
 #include "lamina/optim/adamw.hpp"
-#include "lamina/policy/device_loss.hpp"
+#include "lamina/policy/device_advantage.hpp"
 #include "lamina/policy/presets.hpp"
 
 namespace cuda_step {
@@ -28,6 +28,11 @@ struct settings {
   index_t max_length = 16;
   double learning_rate = 5e-3;
   std::uint64_t seed = 1;
+
+  index_t rollout_count() const { return prompt_count * group_size; }
+  /// That a rollout samples: all but its prompt, which is one token.
+  index_t sampled_count() const { return max_length - 1; }
+  index_t token_count() const { return rollout_count() * sampled_count(); }
 };
 
 /// What one step did.
@@ -35,6 +40,33 @@ struct outcome {
   double reward;  ///< mean share of the token among what was sampled
   lamina::policy_result policy;
   lamina::step_status optimizer;
+};
+
+/// From what was sampled, [rollouts, max_length], to what is trained on, [tokens]: the token before
+/// each sampled one, the sampled one and its log-prob; and the reward of a rollout, the share of
+/// `token` among what it sampled. A row is a rollout.
+struct place_and_score {
+  decoder::growing_rollouts rollouts;
+  std::int32_t token;
+  vector_view<std::int32_t> inputs;
+  vector_view<std::int32_t> chosen;
+  vector_view<float> old_log_probs;
+  vector_view<float> rewards;
+
+  template <lamina::lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
+    index_t const sampled = rollouts.tokens.cols - 1;
+    double hits = 0;
+    for (index_t p = lanes.lane(); p < sampled; p += lanes.count()) {
+      std::int32_t const next = rollouts.tokens(row, p + 1);
+      inputs[row * sampled + p] = rollouts.tokens(row, p);
+      chosen[row * sampled + p] = next;
+      old_log_probs[row * sampled + p] = rollouts.log_probs(row, p + 1);
+      hits += next == token ? 1 : 0;
+    }
+    hits = lanes.sum(hits);
+    if (lanes.lane() == 0) rewards[row] = static_cast<float>(hits / static_cast<double>(sampled));
+  }
 };
 
 /// A model on a device and its training.
@@ -45,7 +77,6 @@ template <lamina::device_backend Backend, class Weight>
 class selective_training {
  public:
   using model_type = decoder::transformer<Backend, Weight>;
-  using T = typename Backend::scalar_type;
 
   selective_training(Backend const& backend, settings const& s)
       : backend_(backend),
@@ -55,48 +86,59 @@ class selective_training {
         optimizer_(backend_, lamina::trained_parameters(model_, plan_),
                    {.learning_rate = s.learning_rate, .clip_norm = 1}),
         sampler_(backend_),
-        report_(backend_, s.prompt_count * s.group_size) {}
+        batch_(backend_, all_positions(s), s.shape),
+        offsets_(backend_, all_positions(s).offsets),
+        chosen_(backend_, s.token_count()),
+        old_log_probs_(backend_, s.token_count()),
+        log_probs_(backend_, s.token_count()),
+        d_log_probs_(backend_, s.token_count()),
+        rewards_(backend_, s.rollout_count()),
+        advantages_(backend_, s.rollout_count()),
+        rewarded_(backend_),
+        report_(backend_, s.rollout_count()) {}
   selective_training(selective_training const&) = delete;
 
   model_type& model() { return model_; }
 
-  /// Samples, scores, and moves the layer once.
+  /// Samples, scores, and moves the layer once. Waits for the prompts, which the host knows, and
+  /// for nothing else.
   ///
   /// repeat  repeat(count, step) calls step() `count` times, or has it done by a graph
   template <class Repeat>
-  outcome step(Repeat const& repeat) {
-    decoder::rollouts const rollouts = sample(repeat);
-    std::vector<float> const rewards = shares(rollouts);
-    auto const advantages = estimator_.advantages(
-        vector_view<float const>(rewards),
-        lamina::prompt_groups::uniform(rollouts.row_count(), settings_.group_size));
-    layer_sweep::mini_batch const batch(rollouts, advantages.values, 0, rollouts.row_count());
-    outcome result{advantages.statistics.reward_mean, {}, {}};
-    if (batch.empty()) return result;
+  void step(Repeat const& repeat) {
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (index_t p = 0; p < settings_.prompt_count; ++p) {
+      prompts.push_back({static_cast<std::int32_t>(p % settings_.shape.vocab)});
+    }
+    sampler_.start(model_, prompts, settings_.group_size, {.seed = settings_.seed, .step = step_++},
+                   settings_.max_length);
+    repeat(settings_.sampled_count() - 1, [&] { sampler_.step(model_); });
 
-    decoder::device_batch<Backend> const tokens(backend_, batch.tokens(), settings_.shape);
-    auto const logits = model_.forward(tokens, plan_);
-    lamina::policy_batch<float> policy = batch.policy();
-    auto const offsets = upload(policy.offsets);
-    auto const chosen = upload(policy.token_ids);
-    auto const old_log_probs = upload(policy.old_log_probs);
-    auto const values = upload(policy.advantages);
-    policy.offsets = offsets.view();
-    policy.token_ids = chosen.view();
-    policy.old_log_probs = old_log_probs.view();
-    policy.advantages = values.view();
-    lamina::device_vector<Backend, T> log_probs(backend_, logits.rows);
-    lamina::device_vector<Backend, T> d_log_probs(backend_, logits.rows);
+    index_t const rollouts = settings_.rollout_count();
+    lamina::policy_batch<float> const policy{
+        .offsets = offsets_.view(),
+        .token_ids = chosen_.view(),
+        .old_log_probs = old_log_probs_.view(),
+        .advantages = advantages_.view(),
+        .denominators = {.sequences = rollouts, .tokens = settings_.token_count()}};
+    lamina::policy_outputs<float> const outputs{log_probs_.view(), d_log_probs_.view(), {}};
     // [step]
-    lamina::policy_loss(backend_, estimator_, logits, policy,
-                        {log_probs.view(), d_log_probs.view(), {}}, report_);
-    model_.backward(logits, plan_);
-    optimizer_.step();
-
-    result.policy = report_.read(backend_);  // waits
-    result.optimizer = optimizer_.read_status();
+    backend_.executor().run(
+        rollouts, place_and_score{sampler_.on_device(), settings_.token, batch_.overwrite_tokens(),
+                                  chosen_.view(), old_log_probs_.view(), rewards_.view()});
+    lamina::compute_advantages(
+        backend_, estimator_.advantage,
+        {.rewards = rewards_.view(),
+         .groups = lamina::group_view::uniform(rollouts, settings_.group_size)},
+        advantages_.view(), rewarded_);
+    lamina::train_step(backend_, model_, estimator_, plan_, batch_, policy, outputs, report_,
+                       optimizer_);
     // [/step]
-    return result;
+  }
+
+  /// Waits for the last step, and returns what it did.
+  outcome read() {
+    return {rewarded_.read(backend_).reward_mean, report_.read(backend_), optimizer_.read_status()};
   }
 
  private:
@@ -108,38 +150,20 @@ class selective_training {
     return model;
   }
 
-  template <class Repeat>
-  decoder::rollouts sample(Repeat const& repeat) {
-    std::vector<std::vector<std::int32_t>> prompts;
-    for (index_t p = 0; p < settings_.prompt_count; ++p) {
-      prompts.push_back({static_cast<std::int32_t>(p % settings_.shape.vocab)});
+  /// Rollouts of one length, of whose tokens all but the last predict another. The tokens are to be
+  /// overwritten.
+  static decoder::token_batch all_positions(settings const& s) {
+    decoder::token_batch batch;
+    batch.tokens.resize(static_cast<std::size_t>(s.token_count()));
+    for (index_t row = 0; row <= s.rollout_count(); ++row) {
+      batch.offsets.push_back(row * s.sampled_count());
     }
-    sampler_.start(model_, prompts, settings_.group_size, {.seed = settings_.seed, .step = step_++},
-                   settings_.max_length);
-    repeat(settings_.max_length - 2, [&] { sampler_.step(model_); });
-    return sampler_.read();
-  }
-
-  /// Of the token among what each rollout sampled.
-  std::vector<float> shares(decoder::rollouts const& rollouts) const {
-    std::vector<float> result;
-    for (std::size_t row = 0; row + 1 < rollouts.offsets.size(); ++row) {
-      auto const first = static_cast<std::size_t>(rollouts.offsets[row]);
-      auto const last = static_cast<std::size_t>(rollouts.offsets[row + 1]);
-      float hits = 0, sampled = 0;
-      for (std::size_t t = first; t < last; ++t) {
-        sampled += rollouts.sampled[t];
-        hits += rollouts.sampled[t] != 0 && rollouts.tokens[t] == settings_.token ? 1.0f : 0.0f;
-      }
-      result.push_back(hits / sampled);
-    }
-    return result;
+    for (index_t t = 0; t < s.token_count(); ++t) batch.logit_rows.push_back(t);
+    return batch;
   }
 
   template <class U>
-  lamina::device_vector<Backend, U> upload(vector_view<U const> values) const {
-    return {backend_, values};
-  }
+  using array = lamina::device_vector<Backend, U>;
 
   Backend backend_;
   settings settings_;
@@ -148,6 +172,11 @@ class selective_training {
   lamina::grpo estimator_{};
   lamina::adamw<Backend, Weight> optimizer_;
   decoder::device_sampler<Backend> sampler_;
+  decoder::device_batch<Backend> batch_;
+  decoder::mirrored_array<Backend, index_t> offsets_;
+  array<std::int32_t> chosen_;
+  array<float> old_log_probs_, log_probs_, d_log_probs_, rewards_, advantages_;
+  lamina::advantage_report<Backend> rewarded_;
   lamina::policy_report<Backend> report_;
   std::uint32_t step_ = 0;
 };

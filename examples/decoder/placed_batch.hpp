@@ -94,6 +94,7 @@ class mirrored_array {
   mirrored_array(Backend const& backend, std::vector<T> values)
       : host_(std::move(values)), device_(backend, vector_view<T const>(host_)) {}
   vector_view<T const> view() const { return device_.view(); }
+  vector_view<T> view() { return device_.view(); }
 
  private:
   std::vector<T> host_;
@@ -117,8 +118,21 @@ class device_batch {
   vector_view<std::int32_t const> tokens() const { return content_->tokens.view(); }
   vector_view<index_t const> logit_rows() const { return content_->logit_rows.view(); }
   vector_view<index_t const> positions() const { return content_->positions.view(); }
+  /// Throws config_error if the tokens have been overwritten.
   token_order_view order(index_t) const {
+    if (content_->overwritten) {
+      lamina::throw_config_error(
+          "decoder::backward: the tokens of the batch were overwritten on the device, and the "
+          "embedding is trained; expected a batch of tokens that the host knows");
+    }
     return {content_->first.view(), content_->sorted.view()};
+  }
+  /// The tokens, for bodies that put others of the vocabulary in their place, in a batch whose
+  /// offsets and logit rows fit them. From then on no embedding can be trained on it, because the
+  /// order of its tokens is not known.
+  vector_view<std::int32_t> overwrite_tokens() {
+    content_->overwritten = true;
+    return content_->tokens.view();
   }
   /// For the passes of the attention that work queries, and for the one that works keys.
   vector_view<attention_block const> query_blocks() const { return content_->query_blocks.view(); }
@@ -139,6 +153,7 @@ class device_batch {
 
     config shape;
     index_t longest;
+    bool overwritten = false;
     on_device<std::int32_t> tokens;
     on_device<index_t> logit_rows;
     on_device<index_t> positions;
@@ -181,7 +196,7 @@ class device_batch {
           key_blocks(backend, blocks_of(batch, tiling.rows)) {}
   };
 
-  std::shared_ptr<content const> content_;
+  std::shared_ptr<content> content_;
 };
 
 /// Throws config_error unless the batch was made for a model of this shape.

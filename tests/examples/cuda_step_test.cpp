@@ -8,6 +8,22 @@
 
 using lamina::index_t;
 
+TEST_CASE("cuda_step: rollouts become inputs, targets and the share of the token, by any lanes") {
+  std::vector<std::int32_t> tokens{1, 3, 3, 0, 2, 5, 3, 7};
+  std::vector<float> log_probs{9, -1, -2, -3, 9, -4, -5, -6};
+  std::vector<std::int32_t> inputs(6), chosen(6);
+  std::vector<float> old_log_probs(6), rewards(2);
+  decoder::growing_rollouts rollouts;
+  rollouts.tokens = {tokens.data(), 2, 4};
+  rollouts.log_probs = {log_probs.data(), 2, 4};
+  lamina::testing::threaded_rows{3}.run(
+      2, cuda_step::place_and_score{rollouts, 3, inputs, chosen, old_log_probs, rewards});
+  CHECK(inputs == std::vector<std::int32_t>{1, 3, 3, 2, 5, 3});
+  CHECK(chosen == std::vector<std::int32_t>{3, 3, 0, 5, 3, 7});
+  CHECK(old_log_probs == std::vector<float>{-1, -2, -3, -4, -5, -6});
+  CHECK(rewards == std::vector<float>{2 / 3.0f, 1 / 3.0f});
+}
+
 TEST_CASE_TEMPLATE("cuda_step: a selected layer learns on a device, the rest stays", Weight, float,
                    lamina::bf16) {
   using device = lamina::testing::simulated_device<float>;
@@ -31,7 +47,8 @@ TEST_CASE_TEMPLATE("cuda_step: a selected layer learns on a device, the rest sta
   };
   double first = 0, last = 0;
   for (int step = 0; step < 20; ++step) {
-    cuda_step::outcome const result = training.step(one_by_one);
+    training.step(one_by_one);
+    cuda_step::outcome const result = training.read();
     if (step < 4) first += result.reward / 4;
     if (step >= 16) last += result.reward / 4;
     if (step == 0) {

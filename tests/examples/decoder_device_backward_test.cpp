@@ -75,6 +75,31 @@ TEST_CASE("decoder on a device: partial plans give the same gradients and touch 
   }
 }
 
+TEST_CASE("decoder on a device: tokens that bodies write are run, but train no embedding") {
+  model_pair<double> models(small_configs()[0].shape);
+  auto const batch = random_batch(models.host.shape(), {5, 2, 4}, 3);
+  auto other = batch;
+  for (auto& token : other.tokens) token = (token + 1) % 4;
+  auto placed = models.place(other);
+  vector_view<std::int32_t> const tokens = placed.overwrite_tokens();
+  models.backend.copy(tokens.data, batch.tokens.data(), batch.tokens.size() * sizeof(std::int32_t));
+  index_t const vocab = models.host.shape().vocab;
+  auto d_logits =
+      random_coefficients<double>(static_cast<index_t>(batch.logit_rows.size()) * vocab, 5);
+  uploaded placed_d_logits(models.backend, d_logits);
+  auto const plan = plan_backward(3, lamina::single_layer(1));
+  models.host.forward(batch, plan);
+  models.host.backward(as_matrix(d_logits, vocab), plan);
+  models.device.forward(placed, plan);
+  models.device.backward(placed_d_logits.matrix(vocab), plan);
+  CHECK(models.gradient_distance() < 10 * rounding<double>);
+
+  auto const embeddings = plan_backward(3, {}, {.embeddings = true});
+  models.device.forward(placed, embeddings);
+  CHECK_THROWS_AS(models.device.backward(placed_d_logits.matrix(vocab), embeddings),
+                  lamina::config_error);
+}
+
 TEST_CASE("decoder on a device: a step from a cached prefix has the bits of a whole one") {
   config const shape = small_configs()[2].shape;
   auto const plan = plan_backward(3, lamina::single_layer(1));

@@ -124,6 +124,9 @@ class device_sampler {
     return static_cast<index_t>(std::count(active.begin(), active.end(), 1));
   }
 
+  /// What has been sampled since start, in the memory of the device; good until the next start.
+  growing_rollouts on_device() { return state_->views(); }
+
   /// Waits, and returns what has been sampled since start.
   rollouts read() const {
     auto const tokens = state_->tokens.to_host(backend_);
@@ -150,7 +153,7 @@ class device_sampler {
 
  private:
   template <class U>
-  using on_device = mirrored_array<Backend, U>;
+  using mirrored = mirrored_array<Backend, U>;
   template <class U>
   using device = lamina::device_vector<Backend, U>;
 
@@ -169,11 +172,11 @@ class device_sampler {
             std::span<std::vector<std::int32_t> const> prompts, index_t copies, index_t max_length)
         : prefill(backend, packed(shape, prompts, copies, max_length)) {}
 
-    on_device<std::int32_t> tokens;
-    on_device<index_t> positions;
-    on_device<index_t> keys;
-    on_device<attention_block> blocks;
-    on_device<index_t> wanted;
+    mirrored<std::int32_t> tokens;
+    mirrored<index_t> positions;
+    mirrored<index_t> keys;
+    mirrored<attention_block> blocks;
+    mirrored<index_t> wanted;
 
    private:
     struct arrays {
@@ -233,8 +236,8 @@ class device_sampler {
     device<std::uint8_t> active;
     device<std::int32_t> pending_tokens;
     device<index_t> pending_positions;
-    on_device<index_t> keys;
-    on_device<attention_block> blocks;
+    mirrored<index_t> keys;
+    mirrored<attention_block> blocks;
     index_t max_length;
     std::vector<index_t> prompt_lengths;
 
