@@ -44,6 +44,9 @@ struct activation_gradients {
 template <lamina::tensor_backend Backend>
 struct backward_pass {
   using T = typename Backend::scalar_type;
+  /// Columns that a row body sums together: a cache line's worth, and on a device so few that there
+  /// are enough bodies to occupy it.
+  static constexpr index_t column_block = lamina::device_backend<Backend> ? 4 : 16;
 
   Backend const& backend;
   config const& shape;
@@ -84,14 +87,14 @@ struct backward_pass {
   template <class Weight>
   void bias_gradient(matrix_view<T const> dy, index_t first_column, vector_view<Weight> db) const {
     vector_gradient(db, [&](vector_view<T> out) {
-      return sum_columns<T>{columns(dy, first_column, out.size), out};
+      return sum_columns<T, column_block>{columns(dy, first_column, out.size), out};
     });
   }
   template <class Weight>
   void norm_weight_gradient(matrix_view<T const> x, vector_view<T const> inverse_rms,
                             matrix_view<T const> dy, vector_view<Weight> dw) const {
     vector_gradient(dw, [&](vector_view<T> out) {
-      return rms_norm_weight_gradient<T>{x, inverse_rms, dy, out};
+      return rms_norm_weight_gradient<T, column_block>{x, inverse_rms, dy, out};
     });
   }
   /// dw by a body over its column blocks, make_body(dw); nothing if untrained.
@@ -99,7 +102,7 @@ struct backward_pass {
   void vector_gradient(vector_view<Weight> dw, MakeBody const& make_body) const {
     if (dw.empty()) return;
     write_gradient(backend, wide, dw, [&](vector_view<T> out) {
-      backend.executor().run(column_block_count(out.size), make_body(out));
+      backend.executor().run(column_block_count(out.size, column_block), make_body(out));
     });
   }
   void norm_input_gradient(matrix_view<T const> x, vector_view<T const> w,
@@ -172,8 +175,8 @@ void backward_heads(backward_pass<Backend> const& run,
   if (!shape.qk_norm) return;
   auto const norm_gradient = [&](index_t first_head, index_t head_count, vector_view<Weight> dw) {
     run.vector_gradient(dw, [&](vector_view<T> out) {
-      return head_norm_weight_gradient<T>{first_head,         head_count, a.heads,
-                                          a.head_inverse_rms, g.qkv,      out};
+      return head_norm_weight_gradient<T, backward_pass<Backend>::column_block>{
+          first_head, head_count, a.heads, a.head_inverse_rms, g.qkv, out};
     });
   };
   norm_gradient(0, shape.head_count, grads.vector(t::query_norm));

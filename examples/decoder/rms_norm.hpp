@@ -79,7 +79,7 @@ struct rms_norm_backward {
 
 /// Gradient of the weight: dw[c] = sum over rows of dy[row, c] x[row, c] / rms. Run over column
 /// blocks.
-template <real T>
+template <real T, index_t Columns>
 struct rms_norm_weight_gradient {
   matrix_view<T const> input;
   vector_view<T const> inverse_rms;
@@ -90,7 +90,7 @@ struct rms_norm_weight_gradient {
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t block) const {
-    sum_column_block<T>(lanes, block, input.rows, d_weight, [this](index_t r, index_t c) {
+    sum_column_block<Columns, T>(lanes, block, input.rows, d_weight, [this](index_t r, index_t c) {
       return d_output(r, c) * input(r, c) * inverse_rms[r];
     });
   }

@@ -173,7 +173,7 @@ struct head_norm_backward {
 
 /// Gradient of a query or key norm: summed over tokens and the heads [first_head, first_head +
 /// head_count), all of which share it. Run over column blocks.
-template <real T>
+template <real T, index_t Columns>
 struct head_norm_weight_gradient {
   index_t first_head;
   index_t head_count;
@@ -187,7 +187,7 @@ struct head_norm_weight_gradient {
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t block) const {
     index_t const width = d_weight.size;
-    sum_column_block<T>(
+    sum_column_block<Columns, T>(
         lanes, block, kept.rows * head_count, d_weight, [=, this](index_t r, index_t c) {
           index_t const token = r / head_count, head = first_head + r % head_count;
           index_t const column = head * width + c;

@@ -62,38 +62,35 @@ struct zero_rows {
   }
 };
 
-/// Columns that one row body sums together.
-inline constexpr index_t column_block = 16;
-
-/// Number of row bodies that cover `cols` columns.
-constexpr index_t column_block_count(index_t cols) {
-  return (cols + column_block - 1) / column_block;
+/// Number of row bodies that cover `cols` columns, `block` of them each.
+constexpr index_t column_block_count(index_t cols, index_t block) {
+  return (cols + block - 1) / block;
 }
 
-/// out[c] = sum over r < rows of term(r, c), for the columns of block `block`. Sums are kept in
-/// double and taken in row order, so that they depend neither on threads nor on the block.
-template <real T, lane_group Lanes, class Term>
+/// out[c] = sum over r < rows of term(r, c), for the Columns columns of block `block`. Sums are
+/// kept in double and taken in row order, so that they depend neither on threads nor on the block.
+template <index_t Columns, real T, lane_group Lanes, class Term>
 LAMINA_HOST_DEVICE void sum_column_block(Lanes lanes, index_t block, index_t rows,
                                          vector_view<T> out, Term const& term) {
-  index_t const first = block * column_block;
-  double total[column_block] = {};
-  if (first + column_block <= out.size) {
+  index_t const first = block * Columns;
+  double total[Columns] = {};
+  if (first + Columns <= out.size) {
     for (index_t r = lanes.lane(); r < rows; r += lanes.count()) {
-      for (index_t k = 0; k < column_block; ++k) total[k] += double(term(r, first + k));
+      for (index_t k = 0; k < Columns; ++k) total[k] += double(term(r, first + k));
     }
   } else {
     for (index_t r = lanes.lane(); r < rows; r += lanes.count()) {
       for (index_t k = 0; first + k < out.size; ++k) total[k] += double(term(r, first + k));
     }
   }
-  for (index_t k = 0; k < column_block && first + k < out.size; ++k) {
+  for (index_t k = 0; k < Columns && first + k < out.size; ++k) {
     double const sum = lanes.sum(total[k]);
     if (lanes.lane() == 0) out[first + k] = static_cast<T>(sum);
   }
 }
 
 /// Gradient of a bias: out[c] = sum over rows of d_output[row, c]. Run over column blocks.
-template <real T>
+template <real T, index_t Columns>
 struct sum_columns {
   matrix_view<T const> d_output;
   vector_view<T> out;
@@ -102,8 +99,8 @@ struct sum_columns {
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t block) const {
-    sum_column_block<T>(lanes, block, d_output.rows, out,
-                        [this](index_t r, index_t c) { return d_output(r, c); });
+    sum_column_block<Columns, T>(lanes, block, d_output.rows, out,
+                                 [this](index_t r, index_t c) { return d_output(r, c); });
   }
 };
 
