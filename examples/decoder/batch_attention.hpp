@@ -3,15 +3,16 @@
 #pragma once
 
 #include "examples/decoder/attention.hpp"
-#include "examples/decoder/device/attention.hpp"
+#include "examples/decoder/device/attend.hpp"
 #include "examples/decoder/placed_batch.hpp"
-#include "examples/decoder/widening.hpp"
 #include "examples/decoder/workspace.hpp"
 
 namespace decoder {
 
 /// On a host: a few workers with scratch memory of their own.
-template <lamina::tensor_backend Backend>
+///
+/// Weight  what the weights of the model are stored in
+template <lamina::tensor_backend Backend, class Weight = typename Backend::scalar_type>
 class batch_attention {
  public:
   using T = typename Backend::scalar_type;
@@ -48,21 +49,20 @@ class batch_attention {
 };
 
 /// On a device: tiles in shared memory.
-template <lamina::device_backend Backend>
-class batch_attention<Backend> {
+template <lamina::device_backend Backend, class Weight>
+class batch_attention<Backend, Weight> {
  public:
   using T = typename Backend::scalar_type;
 
   explicit batch_attention(Backend const& backend) : scratch_(backend) {}
 
-  /// See tiled_attention.
+  /// See attention_arguments.
   void forward(Backend const& backend, config const& shape, device_batch<Backend> const& batch,
                matrix_view<T const> qkv, matrix_view<T> mixed, matrix_view<T> log_sums) {
     index_t const q = shape.query_width(), k = shape.key_width();
-    tiled_attention<T> const body{
-        attention_tiling::of<T>(shape), batch.query_blocks(), qkv,   columns(qkv, q, k),
-        columns(qkv, q + k, k),         batch.positions(),    mixed, log_sums};
-    backend.executor().run(body.row_count(), body);
+    attend::forward(backend,
+                    {attend::tiling(shape), blocks(shape, batch).queries, qkv, columns(qkv, q, k),
+                     columns(qkv, q + k, k), batch.positions(), mixed, log_sums});
   }
 
   /// See attention_gradients.
@@ -70,20 +70,21 @@ class batch_attention<Backend> {
                 layer_activations<T> const& saved, matrix_view<T const> d_mixed,
                 matrix_view<T> d_qkv) {
     scratch_.reset(backend, saved.log_sums.rows * saved.log_sums.cols);
-    attention_gradients<T> const gradients{attention_tiling::of<T>(shape),
-                                           saved.qkv,
-                                           saved.mixed,
-                                           saved.log_sums,
-                                           d_mixed,
-                                           scratch_.take(saved.log_sums.rows, shape.head_count),
-                                           d_qkv};
-    query_gradients<T> const queries{gradients, batch.query_blocks()};
-    backend.executor().run(queries.row_count(), queries);
-    key_value_gradients<T> const keys{gradients, batch.key_blocks()};
-    backend.executor().run(keys.row_count(), keys);
+    matrix_view<T> const products = scratch_.take(saved.log_sums.rows, shape.head_count);
+    auto const [queries, keys] = blocks(shape, batch);
+    attend::backward(
+        backend, shape,
+        {attend::tiling(shape), saved.qkv, saved.mixed, saved.log_sums, d_mixed, products, d_qkv},
+        queries, keys);
   }
 
  private:
+  using attend = device_attention<Backend, Weight>;
+
+  static attention_blocks blocks(config const& shape, device_batch<Backend> const& batch) {
+    return attend::rounds(shape) ? batch.narrow_blocks() : batch.blocks();
+  }
+
   arena<Backend> scratch_;
 };
 

@@ -3,6 +3,7 @@
 // or in the memory of a device.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -101,6 +102,13 @@ class mirrored_array {
   lamina::device_vector<Backend, T> device_;
 };
 
+/// The work of the attention's passes on a device: for those that work queries, and for the one
+/// that works keys. The longest first, so that none is left for the end.
+struct attention_blocks {
+  vector_view<attention_block const> queries;
+  vector_view<attention_block const> keys;
+};
+
 /// A batch in the memory of a device, for models of one shape: uploaded once, used by as many
 /// passes as the host likes. Copies share the memory, which stays until the last one is gone; one
 /// has to stay until the stream has come to the upload.
@@ -134,9 +142,9 @@ class device_batch {
     content_->overwritten = true;
     return content_->tokens.view();
   }
-  /// For the passes of the attention that work queries, and for the one that works keys.
-  vector_view<attention_block const> query_blocks() const { return content_->query_blocks.view(); }
-  vector_view<attention_block const> key_blocks() const { return content_->key_blocks.view(); }
+  /// For tiles of the backend's scalar, and for rounded ones.
+  attention_blocks blocks() const { return content_->blocks.views(); }
+  attention_blocks narrow_blocks() const { return content_->narrow_blocks.views(); }
 
   void assign(device_batch const& other) { *this = other; }
   explicit operator bool() const { return content_ != nullptr; }
@@ -146,10 +154,43 @@ class device_batch {
   template <class U>
   using on_device = mirrored_array<Backend, U>;
 
+  struct placed_blocks {
+    placed_blocks(Backend const& backend, token_batch const& batch, index_t query_count,
+                  index_t key_count)
+        : queries(backend,
+                  cut(batch, query_count,
+                      [](attention_block const& b) { return b.token + b.count - b.keys; })),
+          keys(backend,
+               cut(batch, key_count, [](attention_block const& b) { return b.end - b.token; })) {}
+
+    on_device<attention_block> queries;
+    on_device<attention_block> keys;
+
+    attention_blocks views() const { return {queries.view(), keys.view()}; }
+
+   private:
+    // Blocks of at most `size` tokens, the most work first.
+    template <class Work>
+    static std::vector<attention_block> cut(token_batch const& batch, index_t size,
+                                            Work const& work) {
+      std::vector<attention_block> blocks;
+      for (std::size_t s = 0; s + 1 < batch.offsets.size(); ++s) {
+        index_t const begin = batch.offsets[s], end = batch.offsets[s + 1];
+        for (index_t token = begin; token < end; token += size) {
+          blocks.push_back({token, std::min(size, end - token), begin, end});
+        }
+      }
+      std::stable_sort(blocks.begin(), blocks.end(),
+                       [&](auto const& a, auto const& b) { return work(a) > work(b); });
+      return blocks;
+    }
+  };
+
   struct content {
     content(Backend const& backend, token_batch const& batch, config const& shape_)
-        : content(backend, batch, shape_, attention_tiling::of<T>(shape_), derived(batch, shape_)) {
-    }
+        : content(backend, batch, shape_, attention_tiling::of<T>(shape_),
+                  attention_tiling::with_rows(shape_, attention_tiling::narrow_queries),
+                  derived(batch, shape_)) {}
 
     config shape;
     index_t longest;
@@ -159,8 +200,8 @@ class device_batch {
     on_device<index_t> positions;
     on_device<index_t> first;
     on_device<index_t> sorted;
-    on_device<attention_block> query_blocks;
-    on_device<attention_block> key_blocks;
+    placed_blocks blocks;
+    placed_blocks narrow_blocks;
 
    private:
     struct computed {
@@ -173,18 +214,8 @@ class device_batch {
       sort_by_token(batch.tokens, shape.vocab, result.order);
       return result;
     }
-    static std::vector<attention_block> blocks_of(token_batch const& batch, index_t size) {
-      std::vector<attention_block> blocks;
-      for (std::size_t s = 0; s + 1 < batch.offsets.size(); ++s) {
-        index_t const begin = batch.offsets[s], end = batch.offsets[s + 1];
-        for (index_t token = begin; token < end; token += size) {
-          blocks.push_back({token, std::min(size, end - token), begin, end});
-        }
-      }
-      return blocks;
-    }
     content(Backend const& backend, token_batch const& batch, config const& shape_,
-            attention_tiling const& tiling, computed from)
+            attention_tiling const& tiling, attention_tiling const& narrow, computed from)
         : shape(shape_),
           longest(longest_sequence(batch)),
           tokens(backend, batch.tokens),
@@ -192,8 +223,8 @@ class device_batch {
           positions(backend, std::move(from.positions)),
           first(backend, std::move(from.order.first)),
           sorted(backend, std::move(from.order.positions)),
-          query_blocks(backend, blocks_of(batch, tiling.positions())),
-          key_blocks(backend, blocks_of(batch, tiling.rows)) {}
+          blocks(backend, batch, tiling.positions(), tiling.rows),
+          narrow_blocks(backend, batch, narrow.positions(), attention_tiling::narrow_keys) {}
   };
 
   std::shared_ptr<content> content_;

@@ -263,7 +263,7 @@ class transformer {
   vector_view<T> inverse_rms_;  // [logit rows]
   matrix_view<T> logits_;       // [logit rows, vocab]
 
-  batch_attention<Backend> attention_;
+  batch_attention<Backend, Weight> attention_;
   widening<Backend> wide_;
 };
 

@@ -21,6 +21,7 @@
 #include "lamina/core/row_chunks.hpp"
 #include "lamina/core/row_reduce.hpp"
 #include "lamina/core/scalar.hpp"
+#include "lamina/core/tile_sums.hpp"
 #include "lamina/core/view.hpp"
 #include "lamina/fwd.hpp"
 #include "lamina/io/atomic_file.hpp"

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Row bodies, views, scalars, random numbers and plans in device code: one thread a row and one
-// warp a row give what the host gives.
+// Row bodies, views, scalars, random numbers, plans and products of tiles in device code: they give
+// what the host gives.
 #include <cuda_runtime_api.h>
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <vector>
 
+#include "lamina/backend/cuda_rows.cuh"
 #include "lamina/lamina.hpp"
 #include "tests/support/device.cuh"
+#include "tests/support/tile_products.hpp"
 
 namespace {
 
@@ -64,6 +66,35 @@ struct draw_body {
   }
 };
 
+// Products by the tensor cores; the bits of plain loops.
+template <class T, int Rows, int Cols, int Depth>
+void check_tile_products() {
+  using products = lamina::testing::exact_tile_products<T, Rows, Cols, Depth>;
+  CAPTURE(Rows);
+  CAPTURE(Cols);
+  CAPTURE(Depth);
+  owned_stream const stream;
+  for (int const rows : {1, 5, 16, 37, Rows}) {
+    if (rows > Rows) continue;
+    CAPTURE(rows);
+    products const p(rows);
+    device_copy<T> const a(p.a), b(p.b), c(p.c);
+    device_copy<float> const scores{std::vector<float>(p.scores.size())};
+    device_copy<float> const mixed{std::vector<float>(p.mixed.size())};
+    device_copy<float> const sums{std::vector<float>(p.sums.size())};
+    device_copy<float> const maxima{std::vector<float>(p.maxima.size())};
+    device_copy<int> const visits{std::vector<int>(p.scores.size())};
+    lamina::cuda_rows{stream, lamina::cuda_limits::of_current_device()}.run(
+        1, typename products::body{rows, a.data(), b.data(), c.data(), scores.data(), mixed.data(),
+                                   sums.data(), maxima.data(), visits.data()});
+    CHECK(scores.host() == p.scores);
+    CHECK(mixed.host() == p.mixed);
+    CHECK(sums.host() == p.sums);
+    CHECK(maxima.host() == p.maxima);
+    CHECK(visits.host() == std::vector<int>(p.scores.size(), 1));
+  }
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("row bodies on a device: one thread and one warp a row agree with the host", T,
@@ -114,4 +145,11 @@ TEST_CASE("random numbers and plans on a device: bit for bit those of the host")
   CHECK(trained[11] == 1);
   CHECK(trained[15] == 1);
   CHECK(trained[16] == 0);
+}
+
+TEST_CASE_TEMPLATE("products of tiles on a device: bit for bit those of plain loops", T,
+                   lamina::bf16, lamina::f16) {
+  check_tile_products<T, 128, 64, 64>();
+  check_tile_products<T, 128, 32, 128>();
+  check_tile_products<T, 64, 16, 48>();
 }

@@ -14,32 +14,7 @@ using lamina::plan_backward;
 
 namespace {
 
-// A device that multiplies bf16 by bf16 with wide sums, as cuBLAS does.
-struct narrow_device : simulated_device<float> {
-  using simulated_device<float>::gemm;
-  template <class Out>
-  void gemm(lamina::transpose ta, lamina::transpose tb, float alpha, matrix_view<bf16 const> a,
-            matrix_view<bf16 const> b, float beta, matrix_view<Out> c) const {
-    auto const at = [](lamina::transpose t, matrix_view<bf16 const> m, index_t i, index_t k) {
-      return static_cast<double>(t == lamina::transpose::yes ? m(k, i) : m(i, k));
-    };
-    index_t const depth = ta == lamina::transpose::yes ? a.rows : a.cols;
-    work->ask([=] {
-      for (index_t i = 0; i < c.rows; ++i) {
-        for (index_t j = 0; j < c.cols; ++j) {
-          double sum = 0;
-          for (index_t k = 0; k < depth; ++k) {
-            auto const other =
-                tb == lamina::transpose::yes ? lamina::transpose::no : lamina::transpose::yes;
-            sum += at(ta, a, i, k) * at(other, b, j, k);
-          }
-          float const old = beta == 0 ? 0.0f : beta * static_cast<float>(c(i, j));
-          c(i, j) = static_cast<Out>(alpha * static_cast<float>(sum) + old);
-        }
-      }
-    });
-  }
-};
+using narrow_device = with_narrow_products<simulated_device<float>>;
 static_assert(narrow_products<narrow_device, bf16>);
 static_assert(!narrow_products<simulated_device<float>, bf16>);
 

@@ -54,6 +54,36 @@ double distance(A const& a, B const& b) {
 template <class T>
 constexpr double rounding = sizeof(T) == 8 ? 1e-12 : 1e-5;
 
+/// A device that multiplies bf16 by bf16 with wide sums, as cuBLAS does.
+template <class Device>
+struct with_narrow_products : Device {
+  using Device::gemm;
+  template <class Out>
+  void gemm(lamina::transpose ta, lamina::transpose tb, float alpha,
+            matrix_view<lamina::bf16 const> a, matrix_view<lamina::bf16 const> b, float beta,
+            matrix_view<Out> c) const {
+    auto const at = [](lamina::transpose t, matrix_view<lamina::bf16 const> m, index_t i,
+                       index_t k) {
+      return static_cast<double>(t == lamina::transpose::yes ? m(k, i) : m(i, k));
+    };
+    index_t const depth = ta == lamina::transpose::yes ? a.rows : a.cols;
+    this->work->ask([=] {
+      for (index_t i = 0; i < c.rows; ++i) {
+        for (index_t j = 0; j < c.cols; ++j) {
+          double sum = 0;
+          for (index_t k = 0; k < depth; ++k) {
+            auto const other =
+                tb == lamina::transpose::yes ? lamina::transpose::no : lamina::transpose::yes;
+            sum += at(ta, a, i, k) * at(other, b, j, k);
+          }
+          float const old = beta == 0 ? 0.0f : beta * static_cast<float>(c(i, j));
+          c(i, j) = static_cast<Out>(alpha * static_cast<float>(sum) + old);
+        }
+      }
+    });
+  }
+};
+
 /// One model on both sides.
 template <class T, class Weight = T, class Device = simulated_device<T>>
 struct model_pair {

@@ -37,14 +37,23 @@ struct attention_tiling {
   int rows;
   int heads;
 
-  template <real T>
-  static constexpr attention_tiling of(config const& shape) {
+  static constexpr attention_tiling with_rows(config const& shape, int rows) {
     index_t const group = shape.head_count / shape.kv_head_count;
-    int rows = 32;
-    while (rows > 4 && chip_bytes<T>(shape.head_width, rows) > (index_t{112} << 10)) rows /= 2;
     return {shape.head_count, shape.kv_head_count, shape.head_width, rows,
             static_cast<int>(group < rows ? group : rows)};
   }
+  /// For tiles of T.
+  template <real T>
+  static constexpr attention_tiling of(config const& shape) {
+    int rows = 32;
+    while (rows > 4 && chip_bytes<T>(shape.head_width, rows) > (index_t{112} << 10)) rows /= 2;
+    return with_rows(shape, rows);
+  }
+  /// Rows of rounded tiles (narrow_attention.hpp): of queries, and of keys whose gradients are
+  /// summed.
+  static constexpr int narrow_queries = 128;
+  static constexpr int narrow_keys = 64;
+
   /// Of the most that a body keeps: six tiles of heads, two of scores, three values a row.
   template <real T>
   static constexpr index_t chip_bytes(index_t width, int rows) {
@@ -57,6 +66,10 @@ struct attention_tiling {
   LAMINA_HOST_DEVICE constexpr index_t group() const { return head_count / kv_head_count; }
   /// Parts that the heads of a group are worked in.
   LAMINA_HOST_DEVICE constexpr index_t parts() const { return (group() + heads - 1) / heads; }
+  /// Tiles of queries that blocks make.
+  constexpr index_t query_work_count(index_t block_count) const {
+    return block_count * kv_head_count * parts();
+  }
 };
 
 /// A tile of queries: row r is head r % heads of the part, at position r / heads of the block.
@@ -64,17 +77,30 @@ struct query_rows {
   index_t token, count;
   index_t first_head, end_head;  // of the part
   int heads;
+  unsigned reciprocal;  // 2^16 / heads, rounded down, plus 1
 
-  LAMINA_HOST_DEVICE int row_count() const { return whole_quads(count * heads); }
-  LAMINA_HOST_DEVICE bool holds(int r) const {
-    return r / heads < count && first_head + r % heads < end_head;
+  LAMINA_HOST_DEVICE int size() const { return static_cast<int>(count * heads); }
+  LAMINA_HOST_DEVICE int row_count() const { return whole_quads(size()); }
+  // r / heads by a product, which takes devices less time: exact while r x heads < 2^16.
+  LAMINA_HOST_DEVICE int position_of(int r) const {
+    return static_cast<int>(static_cast<unsigned>(r) * reciprocal >> 16);
   }
-  LAMINA_HOST_DEVICE index_t token_of(int r) const { return token + r / heads; }
-  LAMINA_HOST_DEVICE index_t head_of(int r) const { return first_head + r % heads; }
+  LAMINA_HOST_DEVICE bool holds(int r) const {
+    return position_of(r) < count && head_of(r) < end_head;
+  }
+  LAMINA_HOST_DEVICE index_t token_of(int r) const { return token + position_of(r); }
+  LAMINA_HOST_DEVICE index_t head_of(int r) const {
+    return first_head + r - position_of(r) * heads;
+  }
   /// The head of a row in a matrix [tokens, heads x width]; null for a row that fills a tile up.
   template <class T>
   LAMINA_HOST_DEVICE T* head(matrix_view<T> matrix, int r, index_t width) const {
-    return holds(r) ? matrix.row(token_of(r)).data + head_of(r) * width : nullptr;
+    return holds(r) ? held_head(matrix, r, width) : nullptr;
+  }
+  /// The same, of a row that has a head.
+  template <class T>
+  LAMINA_HOST_DEVICE T* held_head(matrix_view<T> matrix, int r, index_t width) const {
+    return matrix.row(token_of(r)).data + head_of(r) * width;
   }
 };
 
@@ -83,20 +109,39 @@ LAMINA_HOST_DEVICE inline query_rows query_rows_of(attention_tiling const& t, in
                                                    index_t part, index_t token, index_t count) {
   index_t const first = kv_head * t.group() + part * t.heads;
   index_t const end = (kv_head + 1) * t.group();
-  return {token, count, first, first + t.heads < end ? first + t.heads : end, t.heads};
+  return {token,   count,
+          first,   first + t.heads < end ? first + t.heads : end,
+          t.heads, 65536u / static_cast<unsigned>(t.heads) + 1};
+}
+
+/// A block of queries as one of its kv heads sees them, or a part of their heads.
+struct query_work {
+  attention_block block;
+  index_t kv_head;
+  query_rows own;
+};
+
+/// Work `row` of tiling.query_work_count(blocks.size).
+LAMINA_HOST_DEVICE inline query_work query_work_of(attention_tiling const& t,
+                                                   vector_view<attention_block const> blocks,
+                                                   index_t row) {
+  index_t const part = row % t.parts(), pair = row / t.parts();
+  index_t const kv_head = pair % t.kv_head_count;
+  attention_block const block = blocks[pair / t.kv_head_count];
+  return {block, kv_head, query_rows_of(t, kv_head, part, block.token, block.count)};
 }
 
 /// mixed = softmax(q k^T / sqrt(head_width)) v for every head, each query over the keys of its
-/// sequence up to its own position. Run over row_count() rows.
+/// sequence up to its own position.
 ///
+/// blocks     of at most tiling.positions() queries
 /// queries    [tokens, >= query_width]
 /// keys, values  [rows, >= key_width]    of all sequences; a sequence's are successive rows
 /// positions  [tokens]                   of each query in its sequence
 /// mixed      [tokens, query_width]
 /// log_sums   [tokens, heads]            log sum exp of each query's scores, or empty
-/// Source: Dao et al. 2022, "FlashAttention", algorithm 1.
 template <real T>
-struct tiled_attention {
+struct attention_arguments {
   attention_tiling tiling;
   vector_view<attention_block const> blocks;
   matrix_view<T const> queries;
@@ -106,34 +151,47 @@ struct tiled_attention {
   matrix_view<T> mixed;
   matrix_view<T> log_sums;
 
+  index_t row_count() const { return tiling.query_work_count(blocks.size); }
+};
+
+/// Attention by tiles of T. Run over row_count() rows.
+/// Source: Dao et al. 2022, "FlashAttention", algorithm 1.
+template <real T>
+struct tiled_attention {
+  attention_arguments<T> of;
+
   static constexpr auto schedule = lamina::row_schedule::block;
 
-  index_t row_count() const { return blocks.size * tiling.kv_head_count * tiling.parts(); }
+  index_t row_count() const { return of.row_count(); }
   index_t shared_bytes() const {
-    return (3 * tiling.rows * chip_stride(tiling.width) + tiling.rows * chip_stride(tiling.rows) +
-            3 * tiling.rows) *
+    int const rows = of.tiling.rows;
+    return (3 * rows * chip_stride(of.tiling.width) + rows * chip_stride(rows) +
+            2 * rows * (rows / 4) + 4 * rows) *
            static_cast<index_t>(sizeof(T));
   }
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
-    index_t const part = row % tiling.parts(), pair = row / tiling.parts();
-    index_t const kv_head = pair % tiling.kv_head_count;
-    attention_block const block = blocks[pair / tiling.kv_head_count];
-    query_rows const own = query_rows_of(tiling, kv_head, part, block.token, block.count);
-    index_t const width = tiling.width, first_position = positions[block.token];
-    int const rows = own.row_count(), tile = tiling.rows;
+    query_work const work = query_work_of(of.tiling, of.blocks, row);
+    attention_block const& block = work.block;
+    query_rows const& own = work.own;
+    index_t const width = of.tiling.width, first_position = of.positions[block.token];
+    int const rows = own.row_count(), tile = of.tiling.rows, quads = tile / 4;
 
     chip_memory<T> memory{static_cast<T*>(lanes.shared())};
     chip_tile<T> const query = memory.tile(tile, width), sum = memory.tile(tile, width);
     chip_tile<T> const other = memory.tile(tile, width);  // keys, then values
     chip_tile<T> const weight = memory.tile(tile, tile);
+    // Of a row, and of every fourth column of one or of four neighbours.
     T* const peak = memory.vector(tile);
+    T* const next_peak = memory.vector(tile);
     T* const total = memory.vector(tile);
     T* const shrink = memory.vector(tile);
+    T* const quad_peak = memory.vector(tile * quads);
+    T* const quad_total = memory.vector(tile * quads);
 
     load_tile(lanes, query, rows, width, T(1) / std::sqrt(static_cast<T>(width)),
-              [&](int r) { return own.head(queries, r, width); });
+              [&](int r) { return own.head(of.queries, r, width); });
     clear_tile(lanes, sum, rows);
     each(lanes, rows, [&](int r) {
       peak[r] = T(-1e30);
@@ -142,38 +200,50 @@ struct tiled_attention {
     index_t const seen = first_position + block.count;  // by the last query
     for (index_t first = 0; first < seen; first += tile) {
       auto const key_row = [&](matrix_view<T const> from, int r) {
-        return first + r < seen ? from.row(block.keys + first + r).data + kv_head * width
+        return first + r < seen ? from.row(block.keys + first + r).data + work.kv_head * width
                                 : static_cast<T const*>(nullptr);
       };
-      load_tile(lanes, other, tile, width, T(1), [&](int r) { return key_row(keys, r); });
+      load_tile(lanes, other, tile, width, T(1), [&](int r) { return key_row(of.keys, r); });
       lanes.sync();
       multiply_tiles<factor::by_rows, factor::by_rows>(
           lanes, rows, tile, whole_quads(width), query, other, [&](product_block<T> const& b) {
             for (int m = 0; m < 4; ++m) {
-              for (int n = 0; n < 4; ++n) weight(b.row + m, b.col + n * b.step) = b.sum[m][n];
+              int const r = b.row + m;
+              index_t const last = own.holds(r) ? first_position + own.position_of(r) - first : -1;
+              T top = T(-1e30);
+              for (int n = 0; n < 4; ++n) {
+                int const j = b.col + n * b.step;
+                T const score = j <= last ? b.sum[m][n] : T(-3e38);
+                weight(r, j) = score;
+                top = score > top ? score : top;
+              }
+              quad_peak[r * quads + b.col] = top;
             }
           });
       lanes.sync();
-      load_tile(lanes, other, tile, width, T(1), [&](int r) { return key_row(values, r); });
-      each(lanes, rows, [&](int r) {
-        index_t const rest = first_position + r / own.heads + 1 - first;
-        int const count = !own.holds(r) || rest < 0 ? 0
-                          : rest < tile             ? static_cast<int>(rest)
-                                                    : tile;
+      load_tile(lanes, other, tile, width, T(1), [&](int r) { return key_row(of.values, r); });
+      each(lanes, rows * quads, [&](int e) {
+        int const r = e / quads, j = e % quads * 4;
         T top = peak[r];
-        for (int j = 0; j < count; ++j) top = weight(r, j) > top ? weight(r, j) : top;
-        T const factor = count > 0 ? lamina::row_exp(peak[r] - top) : T(1);
-        T added = T(0);
-        for (int j = 0; j < tile; ++j) {
-          T const w = j < count ? lamina::row_exp(weight(r, j) - top) : T(0);
-          weight(r, j) = w;
-          added += w;
+        for (int q = 0; q < quads; ++q) {
+          T const other_peak = quad_peak[r * quads + q];
+          top = other_peak > top ? other_peak : top;
         }
-        peak[r] = top;
-        total[r] = total[r] * factor + added;
-        shrink[r] = factor;
+        quad<T> w = weight.load(r, j);
+        for (T& x : w.v) x = lamina::row_exp(x - top);
+        weight.store(r, j, w);
+        quad_total[e] = (w.v[0] + w.v[1]) + (w.v[2] + w.v[3]);
+        if (j != 0) return;
+        next_peak[r] = top;
+        shrink[r] = lamina::row_exp(peak[r] - top);
       });
       lanes.sync();
+      each(lanes, rows, [&](int r) {
+        T added = T(0);
+        for (int q = 0; q < quads; ++q) added += quad_total[r * quads + q];
+        peak[r] = next_peak[r];
+        total[r] = total[r] * shrink[r] + added;
+      });
       multiply_tiles<factor::by_rows, factor::by_depth>(
           lanes, rows, whole_quads(width), tile, weight, other, [&](product_block<T> const& b) {
             for (int m = 0; m < 4; ++m) {
@@ -187,10 +257,10 @@ struct tiled_attention {
     }
     store_tile(
         lanes, sum, rows, width, [&](int r) { return T(1) / total[r]; },
-        [&](int r) { return own.head(mixed, r, width); });
-    if (log_sums.data == nullptr) return;
+        [&](int r) { return own.head(of.mixed, r, width); });
+    if (of.log_sums.data == nullptr) return;
     each(lanes, rows, [&](int r) {
-      if (own.holds(r)) log_sums(own.token_of(r), own.head_of(r)) = peak[r] + std::log(total[r]);
+      if (own.holds(r)) of.log_sums(own.token_of(r), own.head_of(r)) = peak[r] + std::log(total[r]);
     });
   }
 
@@ -294,18 +364,16 @@ struct query_gradients {
 
   static constexpr auto schedule = lamina::row_schedule::block;
 
-  index_t row_count() const {
-    return blocks.size * from.tiling.kv_head_count * from.tiling.parts();
-  }
+  index_t row_count() const { return from.tiling.query_work_count(blocks.size); }
   index_t shared_bytes() const { return from.chip_bytes(); }
 
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     attention_tiling const& tiling = from.tiling;
-    index_t const part = row % tiling.parts(), pair = row / tiling.parts();
-    index_t const kv_head = pair % tiling.kv_head_count, width = tiling.width;
-    attention_block const block = blocks[pair / tiling.kv_head_count];
-    query_rows const own = query_rows_of(tiling, kv_head, part, block.token, block.count);
+    query_work const work = query_work_of(tiling, blocks, row);
+    attention_block const& block = work.block;
+    query_rows const& own = work.own;
+    index_t const kv_head = work.kv_head, width = tiling.width;
     int const rows = own.row_count(), tile = tiling.rows;
     int const lane = static_cast<int>(lanes.lane()), lane_count = static_cast<int>(lanes.count());
 
@@ -324,9 +392,18 @@ struct query_gradients {
               [&](int r) { return own.head(from.d_mixed, r, width); });
     load_tile(lanes, out, rows, width, T(1), [&](int r) { return own.head(from.mixed, r, width); });
     lanes.sync();
+    constexpr int parts = 8;  // of a row, as many as there are lanes for
+    T* const partial = ds.data;
+    for (int e = lane; e < rows * parts; e += lane_count) {
+      int const r = e / parts;
+      T dot = T(0);
+      for (int c = e % parts; c < width; c += parts) dot += d_out(r, c) * out(r, c);
+      partial[e] = dot;
+    }
+    lanes.sync();
     for (int r = lane; r < rows; r += lane_count) {
       T dot = T(0);
-      for (int c = 0; c < width; ++c) dot += d_out(r, c) * out(r, c);
+      for (int part = 0; part < parts; ++part) dot += partial[r * parts + part];
       dots[r] = dot;
       sums[r] = T(0);
       if (!own.holds(r)) continue;

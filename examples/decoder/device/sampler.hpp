@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "examples/decoder/device/attention.hpp"
+#include "examples/decoder/device/attend.hpp"
 #include "examples/decoder/device/draw.hpp"
 #include "examples/decoder/sampler.hpp"
 
@@ -96,7 +96,8 @@ class device_sampler {
     rotary_.cover(backend_, shape_, max_length);
     state_.emplace(backend_, prompts, copies, max_length);
 
-    prefill const first(backend_, shape_, prompts, copies, max_length);
+    index_t const block = device_attention<Backend, Weight>::tiling(shape_).positions();
+    prefill const first(backend_, block, prompts, copies, max_length);
     auto const logits = run(model, {first.tokens.view(), first.positions.view(), first.keys.view(),
                                     first.blocks.view(), first.wanted.view()});
     for (matrix_view<T> const& layer : layers_) {
@@ -168,9 +169,10 @@ class device_sampler {
 
   // The tokens of the prompts, packed.
   struct prefill {
-    prefill(Backend const& backend, config const& shape,
+    // Blocks of at most `block` queries.
+    prefill(Backend const& backend, index_t block,
             std::span<std::vector<std::int32_t> const> prompts, index_t copies, index_t max_length)
-        : prefill(backend, packed(shape, prompts, copies, max_length)) {}
+        : prefill(backend, packed(block, prompts, copies, max_length)) {}
 
     mirrored<std::int32_t> tokens;
     mirrored<index_t> positions;
@@ -184,10 +186,9 @@ class device_sampler {
       std::vector<index_t> positions, keys, wanted;
       std::vector<attention_block> blocks;
     };
-    static arrays packed(config const& shape, std::span<std::vector<std::int32_t> const> prompts,
+    static arrays packed(index_t block, std::span<std::vector<std::int32_t> const> prompts,
                          index_t copies, index_t max_length) {
       arrays a;
-      index_t const size = attention_tiling::of<T>(shape).positions();
       for (std::size_t p = 0; p < prompts.size(); ++p) {
         index_t const begin = static_cast<index_t>(a.tokens.size());
         index_t const length = static_cast<index_t>(prompts[p].size());
@@ -196,8 +197,8 @@ class device_sampler {
         for (index_t i = 0; i < length; ++i) {
           a.positions.push_back(i);
           a.keys.push_back(keys);
-          if (i % size != 0) continue;
-          a.blocks.push_back({begin + i, std::min(size, length - i), keys, begin + length});
+          if (i % block != 0) continue;
+          a.blocks.push_back({begin + i, std::min(block, length - i), keys, begin + length});
         }
         a.wanted.push_back(begin + length - 1);
       }
@@ -279,6 +280,7 @@ class device_sampler {
   // Logits [wanted, vocab].
   template <class Weight>
   matrix_view<T> run(transformer<Backend, Weight> const& model, new_tokens const& added) {
+    using attend = device_attention<Backend, Weight>;
     index_t const tokens = added.tokens.size, d = shape_.width, k = shape_.key_width();
     index_t const wanted = added.wanted.empty() ? tokens : added.wanted.size;
     memory_.reset(backend_, tokens * d + wanted * (d + shape_.vocab));
@@ -297,15 +299,14 @@ class device_sampler {
                     [&](matrix_view<T const> qkv, matrix_view<T> mixed) {
                       pass.each_token(store_rows<T>{columns(qkv, shape_.query_width(), 2 * k),
                                                     added.keys, added.positions, cache});
-                      tiled_attention<T> const body{attention_tiling::of<T>(shape_),
-                                                    added.blocks,
-                                                    qkv,
-                                                    columns<T const>(cache, 0, k),
-                                                    columns<T const>(cache, k, k),
-                                                    added.positions,
-                                                    mixed,
-                                                    {}};
-                      backend_.executor().run(body.row_count(), body);
+                      attend::forward(backend_, {attend::tiling(shape_),
+                                                 added.blocks,
+                                                 qkv,
+                                                 columns<T const>(cache, 0, k),
+                                                 columns<T const>(cache, k, k),
+                                                 added.positions,
+                                                 mixed,
+                                                 {}});
                     });
     }
     matrix_view<T> last = stream;

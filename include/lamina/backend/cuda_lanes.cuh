@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "lamina/backend/cuda_tile_sums.cuh"
 #include "lamina/core/lanes.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -105,6 +106,9 @@ struct warp_lanes {
 
 /// All threads of a block of 1, 2, 4, 8 or 16 whole warps.
 struct block_lanes {
+  template <int Rows, int Cols>
+  using tile_sums = warp_tile_sums<Rows, Cols>;
+
   index_t slots;
 
   __device__ index_t lane() const { return threadIdx.x; }
@@ -190,7 +194,7 @@ struct cluster_lanes {
 
 static_assert(lane_group<warp_lanes>);
 static_assert(keeping_lane_group<block_lanes>);
-static_assert(sharing_lane_group<block_lanes>);
+static_assert(multiplying_lane_group<block_lanes>);
 static_assert(keeping_lane_group<cluster_lanes>);
 
 LAMINA_NAMESPACE_END

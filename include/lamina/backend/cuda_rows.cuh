@@ -52,8 +52,18 @@ __global__ void __launch_bounds__(cluster_threads, 2)
     block_rows(Body const __grid_constant__ body, index_t slots) {
   body(block_lanes{slots}, index_t{blockIdx.x});
 }
+// Of a block whose lanes share memory: what the body says.
+template <class Body>
+constexpr unsigned sharing_threads() {
+  if constexpr (requires { Body::lane_count; }) {
+    return Body::lane_count;
+  } else {
+    return row_threads;
+  }
+}
 template <row_body Body>
-__global__ void __launch_bounds__(row_threads, 2) sharing_rows(Body const __grid_constant__ body) {
+__global__ void __launch_bounds__(sharing_threads<Body>(), 2)
+    sharing_rows(Body const __grid_constant__ body) {
   body(block_lanes{0}, index_t{blockIdx.x});
 }
 template <row_body Body>
@@ -82,7 +92,7 @@ index_t kept_bytes(Body const& body) {
 /// A body of blocks or clusters may say kept_bytes(): what its lanes would like to keep of a row.
 /// They get slots for all of it where it fits on the chip, for a part of it elsewhere. Without
 /// clusters (compute capability below 9.0) a cluster is one block. A body of blocks that says
-/// shared_bytes() gets one block of 256 threads a row with as much shared memory.
+/// shared_bytes() gets one block a row with as much shared memory, of 256 threads, or lane_count.
 struct cuda_rows {
   cudaStream_t stream;
   cuda_limits limits;
@@ -102,8 +112,8 @@ struct cuda_rows {
              rows);
     } else if constexpr (sharing_body<Body>) {
       static_assert(schedule == row_schedule::block, "lamina: the lanes of a block share memory");
-      launch(detail::sharing_rows<Body>, rows, rows, dim3(detail::row_threads), body.shared_bytes(),
-             1, body);
+      launch(detail::sharing_rows<Body>, rows, rows, dim3(detail::sharing_threads<Body>()),
+             body.shared_bytes(), 1, body);
     } else {
       bool const clusters = schedule == row_schedule::cluster && limits.compute_capability >= 90;
       // Two blocks share a multiprocessor, so that one computes while the other waits for memory.
