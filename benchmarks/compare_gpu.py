@@ -596,8 +596,11 @@ def attention(bench):
             "attention_backward": "causal attention, backward"}
 
     def describe(name, arguments, counters):
-        return (what[name], f"{arguments['sequences']} x {arguments['length']}", None,
-                f"{counters['TFLOP/s']:.0f} TFLOP/s, from float")
+        rounded = name.endswith("_bf16")
+        return (what[name.removesuffix("_bf16")],
+                f"{arguments['sequences']} x {arguments['length']}", None,
+                f"{counters['TFLOP/s']:.0f} TFLOP/s, from float",
+                "lamina, bf16 tiles" if rounded else "lamina, float tiles")
 
     bench.programs("examples.attention_cuda_bench", ".", describe)
     sequences, length, heads, kv_heads, width = (2, 8, 4, 2, 16) if bench.options.tiny else (

@@ -4,7 +4,8 @@
 //
 // TFLOP/s counts what a causal attention has to multiply, half of all pairs: with q columns of
 // queries and T tokens a sequence, 2 q T a token forward (scores and mixtures) and 5 q T backward
-// (scores again, and four gradients), whatever the kernels do besides.
+// (scores again, and four gradients), whatever the kernels do besides. The passes of models with
+// float weights multiply on the ordinary cores, those of bf16 on tensor cores.
 #include <vector>
 
 #include "benchmarks/device_bench.cuh"
@@ -20,13 +21,14 @@ using backend_type = cuda_backend<float>;
 
 constexpr decoder::config shape = qwen3_1_7b;
 
-// Rotated heads of a batch, and what the passes make of them.
+// Rotated heads of a batch, and what the passes of a model with such weights make of them.
+template <class Weight>
 struct workload {
   backend_type backend{stream()};
   index_t tokens;
   device_vector<backend_type, float> qkv, mixed, log_sums, d_mixed, d_qkv;
   decoder::device_batch<backend_type> batch;
-  decoder::batch_attention<backend_type> attention{backend};
+  decoder::batch_attention<backend_type, Weight> attention{backend};
 
   workload(index_t sequences, index_t length)
       : tokens(sequences * length),
@@ -70,9 +72,9 @@ struct workload {
 };
 
 // q T operations are counted `products` times a token. `out` is what f fills.
-template <class F>
-void measure(benchmark::State& state, workload& work, double products, vector_view<float const> out,
-             F const& f) {
+template <class Weight, class F>
+void measure(benchmark::State& state, workload<Weight>& work, double products,
+             vector_view<float const> out, F const& f) {
   work.forward();
   f();
   double total = 0;
@@ -88,12 +90,14 @@ void measure(benchmark::State& state, workload& work, double products, vector_vi
   state.counters["TFLOP/s"] = flop * static_cast<double>(state.iterations()) / total / 1e12;
 }
 
-void attention_forward(benchmark::State& state) {
-  workload work(state.range(0), state.range(1));
+template <class Weight>
+void forward(benchmark::State& state) {
+  workload<Weight> work(state.range(0), state.range(1));
   measure(state, work, 2, work.mixed.view(), [&] { work.forward(); });
 }
-void attention_backward(benchmark::State& state) {
-  workload work(state.range(0), state.range(1));
+template <class Weight>
+void backward(benchmark::State& state) {
+  workload<Weight> work(state.range(0), state.range(1));
   measure(state, work, 5, work.d_qkv.view(), [&] { work.backward(); });
 }
 
@@ -101,8 +105,10 @@ void shapes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"sequences", "length"})->Args({8, 1024});
   b->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(20);
 }
-BENCHMARK(attention_forward)->Apply(shapes);
-BENCHMARK(attention_backward)->Apply(shapes);
+BENCHMARK(forward<float>)->Name("attention_forward")->Apply(shapes);
+BENCHMARK(backward<float>)->Name("attention_backward")->Apply(shapes);
+BENCHMARK(forward<bf16>)->Name("attention_forward_bf16")->Apply(shapes);
+BENCHMARK(backward<bf16>)->Name("attention_backward_bf16")->Apply(shapes);
 
 }  // namespace
 
