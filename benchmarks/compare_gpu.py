@@ -600,7 +600,7 @@ def attention(bench):
         return (what[name.removesuffix("_bf16")],
                 f"{arguments['sequences']} x {arguments['length']}", None,
                 f"{counters['TFLOP/s']:.0f} TFLOP/s, from float",
-                "lamina, bf16 tiles" if rounded else "lamina, float tiles")
+                "lamina" if rounded else "lamina, float tiles")
 
     bench.programs("examples.attention_cuda_bench", ".", describe)
     sequences, length, heads, kv_heads, width = (2, 8, 4, 2, 16) if bench.options.tiny else (

@@ -105,10 +105,10 @@ void shapes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"sequences", "length"})->Args({8, 1024});
   b->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(20);
 }
-BENCHMARK(forward<float>)->Name("attention_forward")->Apply(shapes);
-BENCHMARK(backward<float>)->Name("attention_backward")->Apply(shapes);
 BENCHMARK(forward<bf16>)->Name("attention_forward_bf16")->Apply(shapes);
 BENCHMARK(backward<bf16>)->Name("attention_backward_bf16")->Apply(shapes);
+BENCHMARK(forward<float>)->Name("attention_forward")->Apply(shapes);
+BENCHMARK(backward<float>)->Name("attention_backward")->Apply(shapes);
 
 }  // namespace
 
