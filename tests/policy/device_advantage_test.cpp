@@ -60,6 +60,10 @@ void compare(Rule const& rule, owned_rewards<T> const& batch, Device const& devi
   CHECK(device.stream().pending() >= 1);
   check_equal(report.read(device), host);
   check_equal(values.to_host(device), expected);
+  if constexpr (!Rule::per_token) {  // over the rewards
+    compute_advantages(device, device_rule, arrays.view(), arrays.rewards.view(), report);
+    check_equal(arrays.rewards.to_host(device), expected);
+  }
 }
 template <class Device, class Rule, class T>
 void compare(Rule const& rule, owned_rewards<T> const& batch) {

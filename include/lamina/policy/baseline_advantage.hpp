@@ -110,11 +110,13 @@ struct basic_length_weighted_baseline {
                                                     detail::group_rewards<T> const& own) const {
     double tokens = 0, excess = 0;
     for (index_t k = 0; k < own.members.size; ++k) {
-      if (is_nan(own[k])) continue;
-      double const length = own.active_tokens(lanes, k);
+      double const length = is_nan(own[k]) ? 0.0 : own.active_tokens(lanes, k);
+      if (length == 0 || k % lanes.count() != lanes.lane()) continue;
       tokens += length;
       excess += length * (own[k] - own.group.mean);
     }
+    tokens = lanes.sum(tokens);  // no lane writes before all have read
+    excess = lanes.sum(excess);
     if (detail::keeps_reward(lone, own.group)) return {0.0, 1.0};
     if (tokens == 0) return {0.0, detail::no_reward};
     return {own.group.mean + excess / tokens, 1.0};
