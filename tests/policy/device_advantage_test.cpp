@@ -8,6 +8,7 @@
 
 #include "lamina/policy/baseline_advantage.hpp"
 #include "lamina/policy/combined_reward.hpp"
+#include "lamina/policy/optimal_token_baseline.hpp"
 #include "lamina/policy/step_groups.hpp"
 #include "lamina/policy/token_advantage.hpp"
 #include "tests/support/device_rewards.hpp"
@@ -54,7 +55,7 @@ void compare(Rule const& rule, owned_rewards<T> const& batch, Device const& devi
 
   uploaded_rewards<Device, T> arrays(device, batch);
   device_vector<Device, T> values(device, static_cast<index_t>(count));
-  advantage_report report(device, static_cast<index_t>(rollouts));
+  advantage_report report(device, static_cast<index_t>(rollouts), static_cast<index_t>(count));
   device.synchronize();
   compute_advantages(device, device_rule, arrays.view(), values.view(), report);
   CHECK(device.stream().pending() >= 1);
@@ -160,6 +161,9 @@ TEST_CASE_TEMPLATE("advantages per token are the host's", Device, simulated_devi
     compare<Device>(greedy_baseline{}, batch);
     compare<Device>(gae<>{.gamma = 0.9, .lambda = 0.8}, batch);
     compare<Device>(gae<no_whitening>{}, batch);
+    compare<Device>(optimal_token_baseline{}, batch);
+    compare<Device>(
+        optimal_token_baseline{.position = token_position::in_sequence, .zero_tail = false}, batch);
   };
   compare_all();
   compare<Device>(summed_token_rewards<>{}, batch);
@@ -233,9 +237,11 @@ TEST_CASE("what the host can see is refused at once, what it cannot when the rep
   CHECK_THROWS_AS(group_view::uniform(4, 0), shape_error);
   CHECK_THROWS_AS(compute(rule, {.rewards = rewards.view()}), shape_error);
   CHECK_THROWS_AS(compute(group_relative<>{.scale = {.epsilon = -1}}, batch), config_error);
-  CHECK_THROWS_WITH_AS(compute(leave_one_out<batch_whitening>{}, batch),
-                       "compute_advantages: the batch has 4 rollouts, the report is for 0 at most",
-                       shape_error);
+  CHECK_THROWS_WITH_AS(
+      compute(leave_one_out<batch_whitening>{}, batch),
+      "compute_advantages: the batch has 4 rollouts and 4 advantages, the report is for "
+      "0 rollouts of 0 tokens at most",
+      shape_error);
   CHECK_THROWS_WITH_AS(compute(rule, {.rewards = host, .groups = group_view::uniform(4, 2)}),
                        "compute_advantages: batch.rewards [4] does not lie in memory that the "
                        "backend's device can use",

@@ -10,6 +10,7 @@
 #include "lamina/policy/combined_reward.hpp"
 #include "lamina/policy/device_advantage.hpp"
 #include "lamina/policy/device_hidden_loss.hpp"
+#include "lamina/policy/optimal_token_baseline.hpp"
 #include "lamina/policy/presets.hpp"
 #include "lamina/policy/step_groups.hpp"
 #include "lamina/policy/token_advantage.hpp"
@@ -200,7 +201,7 @@ void compare_advantages(Rule const& rule, owned_rewards<float> const& batch) {
   cuda_backend<float> const backend(stream);
   uploaded_rewards<cuda_backend<float>, float> arrays(backend, batch);
   device_vector<cuda_backend<float>, float> values(backend, count);
-  advantage_report report(backend, rollouts);
+  advantage_report report(backend, rollouts, count);
   compute_advantages(backend, rule, arrays.view(), values.view(), report);
   advantage_statistics const found = report.read(backend);
   CHECK(found.zero_spread_groups == host.zero_spread_groups);
@@ -243,6 +244,7 @@ TEST_CASE("advantages of every kind are the host's") {
   compare_advantages(reward_to_go<>{.gamma = 0.9}, batch);
   compare_advantages(greedy_baseline{}, batch);
   compare_advantages(gae<>{.gamma = 0.9, .lambda = 0.8}, batch);
+  compare_advantages(optimal_token_baseline{}, batch);
   compare_advantages(group_in_group<>{}, episodes<float>());
 }
 

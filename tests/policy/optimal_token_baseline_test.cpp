@@ -231,10 +231,11 @@ TEST_CASE("bad input is named with its value, and nothing is written") {
                        "optimal_token_baseline: old_log_probs has 3 entries, the batch has 2 "
                        "tokens",
                        shape_error);
-  CHECK_THROWS_WITH_AS(compute({}, {.groups = groups, .old_log_probs = with_nan}),
-                       "optimal_token_baseline: old_log_probs[1] is nan, expected a finite number "
-                       "of magnitude 1e+140 at most",
-                       config_error);
+  CHECK_THROWS_WITH_AS(
+      compute({}, {.groups = groups, .old_log_probs = with_nan, .squared_probabilities = two}),
+      "optimal_token_baseline: old_log_probs[1] is nan, expected a finite number "
+      "of magnitude 1e+140 at most",
+      config_error);
   CHECK_THROWS_WITH_AS(
       compute({}, {.groups = groups, .old_log_probs = two, .squared_probabilities = large}),
       "optimal_token_baseline: squared_probabilities[1] is 2.5, expected a finite number of "

@@ -15,7 +15,8 @@ namespace lamina::testing {
 template <class T>
 struct owned_rewards {
   prompt_groups groups;
-  std::vector<T> rewards, token_rewards, values, greedy_rewards, function_rewards, episode_rewards;
+  std::vector<T> rewards, token_rewards, values, old_log_probs, squared_probabilities,
+      rollout_weights, greedy_rewards, function_rewards, episode_rewards;
   std::vector<index_t> offsets, trajectories, environment_steps, anchors;
   std::vector<std::uint8_t> mask, invalid_actions;
   index_t function_count = 0;
@@ -27,6 +28,9 @@ struct owned_rewards {
             .mask = mask,
             .token_rewards = token_rewards,
             .values = values,
+            .old_log_probs = old_log_probs,
+            .squared_probabilities = squared_probabilities,
+            .rollout_weights = rollout_weights,
             .greedy_rewards = greedy_rewards,
             .function_rewards = functions(function_rewards.data()),
             .trajectories = trajectories,
@@ -46,8 +50,8 @@ template <class Device, class T>
 struct uploaded_rewards {
   owned_rewards<T> const& host;
   device_prompt_groups<Device> groups, trajectories, anchors;
-  device_vector<Device, T> rewards, token_rewards, values, greedy_rewards, function_rewards,
-      episode_rewards;
+  device_vector<Device, T> rewards, token_rewards, values, old_log_probs, squared_probabilities,
+      rollout_weights, greedy_rewards, function_rewards, episode_rewards;
   device_vector<Device, index_t> offsets, environment_steps;
   device_vector<Device, std::uint8_t> mask, invalid_actions;
 
@@ -59,6 +63,9 @@ struct uploaded_rewards {
         rewards(on_device(device, batch.rewards)),
         token_rewards(on_device(device, batch.token_rewards)),
         values(on_device(device, batch.values)),
+        old_log_probs(on_device(device, batch.old_log_probs)),
+        squared_probabilities(on_device(device, batch.squared_probabilities)),
+        rollout_weights(on_device(device, batch.rollout_weights)),
         greedy_rewards(on_device(device, batch.greedy_rewards)),
         function_rewards(on_device(device, batch.function_rewards)),
         episode_rewards(on_device(device, batch.episode_rewards)),
@@ -74,6 +81,9 @@ struct uploaded_rewards {
             .mask = mask.view(),
             .token_rewards = token_rewards.view(),
             .values = values.view(),
+            .old_log_probs = old_log_probs.view(),
+            .squared_probabilities = squared_probabilities.view(),
+            .rollout_weights = rollout_weights.view(),
             .greedy_rewards = greedy_rewards.view(),
             .function_rewards = host.functions(function_rewards.view().data),
             .trajectories = trajectories.view(),
@@ -111,6 +121,9 @@ owned_rewards<T> ragged_batch() {
     batch.mask.push_back(random.below(10) == 0 ? 0 : 1);
     batch.token_rewards.push_back(batch.mask.back() != 0 ? quarter()
                                                          : std::numeric_limits<T>::quiet_NaN());
+    batch.old_log_probs.push_back(T(-0.1) - quarter());
+    batch.squared_probabilities.push_back(T(0.5) + quarter() / T(2));
+    batch.rollout_weights.push_back(T(0.5) + quarter());
     batch.values.push_back(batch.mask.back() != 0 ? quarter()
                                                   : std::numeric_limits<T>::quiet_NaN());
   }

@@ -11,7 +11,7 @@
 
 LAMINA_NAMESPACE_BEGIN
 
-/// A rule whose compute is made of row bodies: all of the library's but optimal_token_baseline.
+/// A rule whose compute is made of row bodies, as that of all rules of the library is.
 template <class R>
 concept device_advantage_rule = advantage_rule<R> &&
     requires(R const& rule, reward_arrays<double> const& batch, vector_view<double> advantages,
@@ -47,13 +47,16 @@ class device_prompt_groups {
 template <device_backend Backend>
 class advantage_report {
  public:
-  /// For batches of at most `most_rollouts` rollouts. Rules that compare rewards within a group and
-  /// do nothing else (group_relative, leave_one_out<no_whitening>, length_weighted_baseline,
+  /// For batches of at most `most_rollouts` rollouts of at most `most_tokens` tokens in all, which
+  /// optimal_token_baseline alone asks for. Rules that compare rewards within a group and do
+  /// nothing else (group_relative, leave_one_out<no_whitening>, length_weighted_baseline,
   /// second_best, compensated_group_mean) need no memory but the report itself.
-  explicit advantage_report(Backend const& backend, index_t most_rollouts = 0)
+  explicit advantage_report(Backend const& backend, index_t most_rollouts = 0,
+                            index_t most_tokens = 0)
       : record_(backend, 1),
-        scratch_(backend, 8 * doubles_per_rollout * most_rollouts),
-        most_rollouts_(most_rollouts) {}
+        scratch_(backend, 8 * (6 * most_rollouts + 3 * most_tokens)),
+        most_rollouts_(most_rollouts),
+        most_tokens_(most_tokens) {}
 
   /// The last statistics, in the memory of the device.
   advantage_statistics const* on_device() const noexcept {
@@ -79,14 +82,15 @@ class advantage_report {
     return record.statistics;
   }
 
-  /// The memory, for advantages of so many rollouts. Throws shape_error if they are too many.
+  /// The memory, for advantages by a rule. Throws shape_error if it is not enough.
   template <device_advantage_rule Rule>
-  detail::advantage_memory begin(Rule const& rule, index_t rollouts, bool reads_offsets) {
-    static_assert(Rule::scratch_per_rollout <= doubles_per_rollout,
-                  "lamina: an advantage_report has 6 doubles a rollout");
-    if (Rule::scratch_per_rollout > 0 && rollouts > most_rollouts_) {
-      throw_shape_error("compute_advantages: the batch has ", rollouts,
-                        " rollouts, the report is for ", most_rollouts_, " at most");
+  detail::advantage_memory begin(Rule const& rule, index_t rollouts, index_t advantages,
+                                 bool reads_offsets) {
+    index_t const wanted = detail::scratch_size<Rule>(rollouts, advantages);
+    if (8 * wanted > scratch_.size()) {
+      throw_shape_error("compute_advantages: the batch has ", rollouts, " rollouts and ",
+                        advantages, " advantages, the report is for ", most_rollouts_,
+                        " rollouts of ", most_tokens_, " tokens at most");
     }
     missing_ = missing_of(rule);
     reads_offsets_ = reads_offsets;
@@ -94,8 +98,6 @@ class advantage_report {
   }
 
  private:
-  static constexpr index_t doubles_per_rollout = 6;
-
   template <class Rule>
   static missing_reward missing_of(Rule const& rule) {
     if constexpr (requires { rule.missing; }) {
@@ -109,7 +111,7 @@ class advantage_report {
 
   device_vector<Backend, detail::advantage_record> record_;
   device_vector<Backend, unsigned char> scratch_;
-  index_t most_rollouts_;
+  index_t most_rollouts_, most_tokens_;
   missing_reward missing_ = missing_reward::refuse;
   bool reads_offsets_ = false;
 };
@@ -124,6 +126,9 @@ void check_arrays(device_arguments<Backend>& arguments, Rule const& rule,
   arguments.reads("batch.mask", batch.mask);
   arguments.reads("batch.token_rewards", batch.token_rewards);
   arguments.reads("batch.values", batch.values);
+  arguments.reads("batch.old_log_probs", batch.old_log_probs);
+  arguments.reads("batch.squared_probabilities", batch.squared_probabilities);
+  arguments.reads("batch.rollout_weights", batch.rollout_weights);
   arguments.reads("batch.greedy_rewards", batch.greedy_rewards);
   arguments.reads("batch.function_rewards", batch.function_rewards);
   arguments.reads("batch.environment_steps", batch.environment_steps);
@@ -188,14 +193,15 @@ void compute_advantages(Backend const& backend, Rule const& rule,
                         Returns... returns) {
   static_assert(device_advantage_rule<Rule>,
                 "lamina: on a device advantages come from rules that are made of row bodies, with "
-                "check and run: all of the library's but optimal_token_baseline");
+                "check and run, as those of the library are");
   rule.check(batch, advantages.size, returns.size...);
   detail::device_arguments arguments(backend, "compute_advantages");
   detail::check_arrays(arguments, rule, batch);
   arguments.writes("advantages", advantages, detail::overwritten(batch, advantages.data));
   (arguments.writes("returns", returns, detail::overwritten(batch, returns.data)), ...);
   bool const reads_offsets = !batch.offsets.empty();
-  detail::advantage_memory const memory = report.begin(rule, batch.rollout_count(), reads_offsets);
+  detail::advantage_memory const memory =
+      report.begin(rule, batch.rollout_count(), advantages.size, reads_offsets);
   if (reads_offsets) {
     index_t const end = detail::token_count_of(batch, advantages.size, Rule::per_token);
     backend.executor().run(

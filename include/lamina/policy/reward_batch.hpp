@@ -72,6 +72,9 @@ struct reward_arrays {
   vector_view<std::uint8_t const> mask{};
   vector_view<T const> token_rewards{};
   vector_view<T const> values{};
+  vector_view<T const> old_log_probs{};
+  vector_view<T const> squared_probabilities{};
+  vector_view<T const> rollout_weights{};
 
   vector_view<T const> greedy_rewards{};
   matrix_view<T const> function_rewards{};
@@ -108,6 +111,9 @@ reward_arrays<T> arrays_of(reward_batch<T> const& batch) noexcept {
           .mask = batch.mask,
           .token_rewards = batch.token_rewards,
           .values = batch.values,
+          .old_log_probs = batch.old_log_probs,
+          .squared_probabilities = batch.squared_probabilities,
+          .rollout_weights = batch.rollout_weights,
           .greedy_rewards = batch.greedy_rewards,
           .function_rewards = batch.function_rewards,
           .environment_steps = batch.environment_steps,

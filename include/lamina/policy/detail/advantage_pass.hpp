@@ -204,7 +204,7 @@ reward_arrays<T> with_rewards(reward_arrays<T> batch, vector_view<T const> rewar
   return batch;
 }
 
-// What a rule wants of memory; nothing if it is a rule for hosts.
+// What a rule that another one wraps wants of memory; nothing if it is a rule for hosts.
 template <class Rule>
 constexpr index_t scratch_size_of() {
   if constexpr (requires { Rule::scratch_per_rollout; }) {
@@ -216,13 +216,21 @@ constexpr index_t scratch_size_of() {
 template <class Rule>
 inline constexpr index_t scratch_of = scratch_size_of<Rule>();
 
+// What a rule wants of memory, in doubles.
+template <class Rule>
+constexpr index_t scratch_size(index_t rollouts, index_t advantages) {
+  index_t size = Rule::scratch_per_rollout * rollouts;
+  if constexpr (requires { Rule::scratch_per_token; }) size += Rule::scratch_per_token * advantages;
+  return size;
+}
+
 // The bodies of a rule, run by the host that calls; everything has been checked.
 template <class Rule, real T, class... Outputs>
 advantage_statistics run_on_host(Rule const& rule, reward_arrays<T> const& batch,
                                  vector_view<T> advantages, Outputs const&... outputs) {
   advantage_record record;
   std::vector<unsigned char> scratch(
-      static_cast<std::size_t>(8 * Rule::scratch_per_rollout * batch.rollout_count()));
+      static_cast<std::size_t>(8 * scratch_size<Rule>(batch.rollout_count(), advantages.size)));
   rule.run(host_rows<>{}, batch, advantages, advantage_memory(&record, scratch), outputs...);
   return record.statistics;
 }

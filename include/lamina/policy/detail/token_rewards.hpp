@@ -49,13 +49,15 @@ LAMINA_HOST_DEVICE double rollout_reward(Batch const& batch, index_t rollout) {
 }
 
 // Throws shape_error unless there is one entry a token.
+inline void check_size(char const* function, char const* name, index_t size, index_t tokens) {
+  if (size == tokens) return;
+  throw_shape_error(function, ": ", name, " has ", size, " entries, the batch has ", tokens,
+                    " tokens");
+}
 template <real T>
 void check_token_count(char const* function, char const* name, reward_batch<T> const& batch,
                        index_t size) {
-  if (size != batch.token_count()) {
-    throw_shape_error(function, ": ", name, " has ", size, " entries, the batch has ",
-                      batch.token_count(), " tokens");
-  }
+  check_size(function, name, size, batch.token_count());
 }
 
 // The same, and config_error for an entry at an active token that is not finite or too large.
@@ -74,16 +76,11 @@ void check_active_numbers(char const* function, char const* name, reward_batch<T
 template <real T>
 void check_token_sizes(char const* function, reward_arrays<T> const& batch, index_t tokens) {
   if (batch.offsets.empty()) check_offsets(function, "offsets", batch.offsets, "rollouts");
-  auto const per_token = [&](char const* name, index_t size) {
-    if (size == tokens) return;
-    throw_shape_error(function, ": ", name, " has ", size, " entries, the batch has ", tokens,
-                      " tokens");
-  };
-  if (!batch.mask.empty()) per_token("mask", batch.mask.size);
+  if (!batch.mask.empty()) check_size(function, "mask", batch.mask.size, tokens);
+  bool const without_tokens = batch.rewards.empty() && tokens == 0;
   if (!batch.token_rewards.empty()) {
-    per_token("token_rewards", batch.token_rewards.size);
-  } else if (batch.rewards.size != batch.offsets.size - 1 &&
-             !(batch.rewards.empty() && tokens == 0)) {
+    check_size(function, "token_rewards", batch.token_rewards.size, tokens);
+  } else if (batch.rewards.size != batch.offsets.size - 1 && !without_tokens) {
     throw_shape_error(function, ": rewards has ", batch.rewards.size,
                       " entries and token_rewards none; expected ", batch.offsets.size - 1,
                       " rewards or ", tokens, " token_rewards");
