@@ -33,15 +33,23 @@ struct rms_norm {
     T const* const x = input.row(row).data;
     T const* const w = weight.data;
     T* const y = output.row(row).data;
-    T const square =
-        lanes.sum(lamina::lane_sum<T>(lanes, 0, width, [x](index_t c) { return x[c] * x[c]; }));
+    T* const copy = kept.data != nullptr ? kept.row(row).data : nullptr;
+    bool const fit = fit_runs(x, w, y, copy);
+    T const square = lanes.sum(lane_sum_of_runs<4, T>(lanes, width, fit, [=](auto n, index_t c) {
+      auto const own = read_run(n, x + c);
+      T sum = T(0);
+      for (int k = 0; k < n.value; ++k) sum += own[k] * own[k];
+      return sum;
+    }));
     T const inverse = T(1) / std::sqrt(square / static_cast<T>(width) + epsilon);
-    if (kept.data != nullptr) {
-      T* const copy = kept.row(row).data;
-      lamina::for_each_element(lanes, 0, width, [=](index_t c) { copy[c] = x[c]; });
-    }
     if (!inverse_rms.empty() && lanes.lane() == 0) inverse_rms[row] = inverse;
-    lamina::for_each_element(lanes, 0, width, [=](index_t c) { y[c] = x[c] * inverse * w[c]; });
+    for_each_run<4>(lanes, width, fit, [=](auto n, index_t c) {
+      auto own = read_run(n, x + c);
+      if (copy != nullptr) own.write(copy + c);
+      auto const weights = read_run(n, w + c);
+      for (int k = 0; k < n.value; ++k) own[k] = own[k] * inverse * weights[k];
+      own.write(y + c);
+    });
   }
 };
 
@@ -69,11 +77,20 @@ struct rms_norm_backward {
     T const* const dy = d_output.row(row).data;
     T* const dx = d_input.row(target.empty() ? row : target[row]).data;
     T const inverse = inverse_rms[row];
-    T const product = lanes.sum(
-        lamina::lane_sum<T>(lanes, 0, width, [=](index_t c) { return w[c] * dy[c] * x[c]; }));
+    bool const fit = fit_runs(x, w, dy, dx);
+    T const product = lanes.sum(lane_sum_of_runs<4, T>(lanes, width, fit, [=](auto n, index_t c) {
+      auto const own = read_run(n, x + c), weights = read_run(n, w + c), d = read_run(n, dy + c);
+      T sum = T(0);
+      for (int k = 0; k < n.value; ++k) sum += weights[k] * d[k] * own[k];
+      return sum;
+    }));
     T const shrink = product * inverse * inverse * inverse / static_cast<T>(width);
-    lamina::for_each_element(lanes, 0, width,
-                             [=](index_t c) { dx[c] += w[c] * dy[c] * inverse - x[c] * shrink; });
+    for_each_run<4>(lanes, width, fit, [=](auto n, index_t c) {
+      auto const own = read_run(n, x + c), weights = read_run(n, w + c), d = read_run(n, dy + c);
+      auto sum = read_run(n, dx + c);
+      for (int k = 0; k < n.value; ++k) sum[k] += weights[k] * d[k] * inverse - own[k] * shrink;
+      sum.write(dx + c);
+    });
   }
 };
 

@@ -2,6 +2,9 @@
 // Rows picked, placed, filled and summed: what lies between the matrix products.
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "lamina/core/lanes.hpp"
 #include "lamina/core/row_reduce.hpp"
 #include "lamina/core/view.hpp"
@@ -13,6 +16,54 @@ using lamina::lane_group;
 using lamina::matrix_view;
 using lamina::real;
 using lamina::vector_view;
+
+/// Neighbouring elements that are read and written together, 16 bytes at a time.
+template <class T, int Count>
+struct alignas(Count * sizeof(T) < 16 ? Count * sizeof(T) : 16) run {
+  T values[Count];
+
+  LAMINA_HOST_DEVICE T& operator[](int k) { return values[k]; }
+  LAMINA_HOST_DEVICE T const& operator[](int k) const { return values[k]; }
+  LAMINA_HOST_DEVICE void write(T* to) const { *reinterpret_cast<run*>(to) = *this; }
+};
+template <int Count>
+using run_length = std::integral_constant<int, Count>;
+template <int Count, class T>
+LAMINA_HOST_DEVICE run<T, Count> read_run(run_length<Count>, T const* from) {
+  return *reinterpret_cast<run<T, Count> const*>(from);
+}
+/// Whether runs of any length may start at all of these.
+template <class... T>
+LAMINA_HOST_DEVICE bool fit_runs(T const*... p) {
+  return ((reinterpret_cast<std::uintptr_t>(p) % 16 == 0) && ...);
+}
+
+/// Calls f(length, first) for runs that cover [0, size): of Count elements where they fit, and of
+/// one elsewhere. A single lane has runs of one, which compilers turn into vectors of their own.
+template <int Count, lane_group Lanes, class F>
+LAMINA_HOST_DEVICE void for_each_run(Lanes lanes, index_t size, bool fit, F const& f) {
+  if constexpr (std::same_as<Lanes, lamina::single_lane>) {
+    for (index_t i = 0; i < size; ++i) f(run_length<1>{}, i);
+  } else {
+    index_t const in_runs = fit ? size / Count * Count : 0;
+    for (index_t i = Count * lanes.lane(); i < in_runs; i += Count * lanes.count()) {
+      f(run_length<Count>{}, i);
+    }
+    for (index_t i = in_runs + lanes.lane(); i < size; i += lanes.count()) f(run_length<1>{}, i);
+  }
+}
+
+/// This lane's share of the sum of f(length, first) over such runs.
+template <int Count, real T, lane_group Lanes, class F>
+LAMINA_HOST_DEVICE T lane_sum_of_runs(Lanes lanes, index_t size, bool fit, F const& f) {
+  if constexpr (std::same_as<Lanes, lamina::single_lane>) {
+    return lamina::lane_sum<T>(lanes, 0, size, [&](index_t i) { return f(run_length<1>{}, i); });
+  } else {
+    T total = T(0);
+    for_each_run<Count>(lanes, size, fit, [&](auto n, index_t i) { total += f(n, i); });
+    return total;
+  }
+}
 
 /// target[i, :] = source[index[i], :], which may be stored in a narrower type.
 template <real T, class Index, class Source = T>
@@ -44,7 +95,8 @@ struct copy_row {
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     T const* const from = source.row(row).data;
     T* const to = target.row(row).data;
-    lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) { to[c] = from[c]; });
+    for_each_run<4>(lanes, target.cols, fit_runs(from, to),
+                    [=](auto n, index_t c) { read_run(n, from + c).write(to + c); });
   }
 };
 
@@ -80,10 +132,13 @@ LAMINA_HOST_DEVICE void sum_column_block(Lanes lanes, index_t block, index_t row
     }
   } else {
     for (index_t r = lanes.lane(); r < rows; r += lanes.count()) {
-      for (index_t k = 0; first + k < out.size; ++k) total[k] += double(term(r, first + k));
+      for (index_t k = 0; k < Columns; ++k) {  // constant bounds keep totals in registers
+        if (first + k < out.size) total[k] += double(term(r, first + k));
+      }
     }
   }
-  for (index_t k = 0; k < Columns && first + k < out.size; ++k) {
+  for (index_t k = 0; k < Columns; ++k) {
+    if (first + k >= out.size) continue;
     double const sum = lanes.sum(total[k]);
     if (lanes.lane() == 0) out[first + k] = static_cast<T>(sum);
   }

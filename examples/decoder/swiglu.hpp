@@ -25,8 +25,11 @@ struct swiglu {
     T const* const gate = gate_up.row(row).data;
     T const* const up = gate + width;
     T* const a = activated.row(row).data;
-    lamina::for_each_element(lanes, 0, width, [=](index_t c) {
-      a[c] = gate[c] / (T(1) + lamina::row_exp(-gate[c])) * up[c];
+    for_each_run<4>(lanes, width, fit_runs(gate, up, a), [=](auto n, index_t c) {
+      auto const g = read_run(n, gate + c);
+      auto out = read_run(n, up + c);
+      for (int k = 0; k < n.value; ++k) out[k] = g[k] / (T(1) + lamina::row_exp(-g[k])) * out[k];
+      out.write(a + c);
     });
   }
 };
@@ -50,11 +53,17 @@ struct swiglu_backward {
     T const* const da = d_activated.row(row).data;
     T* const d_gate = d_gate_up.row(row).data;
     T* const d_up = d_gate + width;
-    lamina::for_each_element(lanes, 0, width, [=](index_t c) {
-      T const g = gate[c];
-      T const s = T(1) / (T(1) + lamina::row_exp(-g));
-      d_up[c] = da[c] * g * s;
-      d_gate[c] = da[c] * up[c] * s * (T(1) + g * (T(1) - s));
+    bool const fit = fit_runs(gate, up, da, d_gate, d_up);
+    for_each_run<4>(lanes, width, fit, [=](auto n, index_t c) {
+      auto const g = read_run(n, gate + c), u = read_run(n, up + c), d = read_run(n, da + c);
+      auto dg = g, du = g;
+      for (int k = 0; k < n.value; ++k) {
+        T const s = T(1) / (T(1) + lamina::row_exp(-g[k]));
+        du[k] = d[k] * g[k] * s;
+        dg[k] = d[k] * u[k] * s * (T(1) + g[k] * (T(1) - s));
+      }
+      du.write(d_up + c);
+      dg.write(d_gate + c);
     });
   }
 };

@@ -72,8 +72,13 @@ struct convert_row {
   LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t row) const {
     From const* const from = source.row(row).data;
     To* const to = target.row(row).data;
-    lamina::for_each_element(lanes, 0, target.cols, [=](index_t c) {
-      to[c] = lamina::stored<To>(static_cast<lamina::compute_t<From>>(from[c]));
+    for_each_run<8>(lanes, target.cols, fit_runs(from, to), [=](auto n, index_t c) {
+      auto const own = read_run(n, from + c);
+      run<To, n.value> out;
+      for (int k = 0; k < n.value; ++k) {
+        out[k] = lamina::stored<To>(static_cast<lamina::compute_t<From>>(own[k]));
+      }
+      out.write(to + c);
     });
   }
 };

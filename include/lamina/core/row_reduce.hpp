@@ -63,7 +63,11 @@ LAMINA_HOST_DEVICE inline T lane_sum(Lanes lanes, index_t begin, index_t end, F 
   for (; i + step - stride < end; i += step) {
     for (index_t j = 0; j < detail::partial_count; ++j) partial[j] += f(i + j * stride);
   }
-  for (index_t j = 0; i < end; i += stride, ++j) partial[j] += f(i);
+  if constexpr (std::is_same_v<Lanes, single_lane>) {
+    for (index_t j = 0; i < end; i += stride, ++j) partial[j] += f(i);
+  } else {  // an index that varies would put the partial sums of a device's lane into memory
+    for (; i < end; i += stride) partial[0] += f(i);
+  }
   T result = partial[0];
   for (index_t j = 1; j < detail::partial_count; ++j) result += partial[j];
   return result;
@@ -93,7 +97,11 @@ LAMINA_HOST_DEVICE inline sum_pair<T> lane_sum_pair(Lanes lanes, index_t begin, 
   for (; i + step - stride < end; i += step) {
     for (index_t j = 0; j < detail::partial_count; ++j) add(i + j * stride, j);
   }
-  for (index_t j = 0; i < end; i += stride, ++j) add(i, j);
+  if constexpr (std::is_same_v<Lanes, single_lane>) {
+    for (index_t j = 0; i < end; i += stride, ++j) add(i, j);
+  } else {
+    for (; i < end; i += stride) add(i, 0);
+  }
   for (index_t j = 1; j < detail::partial_count; ++j) {
     first[0] += first[j];
     second[0] += second[j];
