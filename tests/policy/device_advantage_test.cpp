@@ -8,6 +8,7 @@
 
 #include "lamina/policy/baseline_advantage.hpp"
 #include "lamina/policy/combined_reward.hpp"
+#include "lamina/policy/contrastive.hpp"
 #include "lamina/policy/optimal_token_baseline.hpp"
 #include "lamina/policy/step_groups.hpp"
 #include "lamina/policy/token_advantage.hpp"
@@ -120,6 +121,7 @@ TEST_CASE_TEMPLATE("advantages of ragged groups are the host's, by one lane and 
                     batch);
   };
   compare_all(missing_reward::refuse, lone_rollout::zero);
+  compare<Device>(verified_labels{}, batch);
   for (std::size_t i : {0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 20u}) batch.rewards[i] = missing<T>;
   compare_all(missing_reward::exclude, lone_rollout::raw_reward);
 }

@@ -5,10 +5,33 @@
 
 #include <cmath>
 
+#include "lamina/policy/detail/advantage_pass.hpp"
 #include "lamina/policy/detail/group_totals.hpp"
 #include "lamina/policy/log_prob_loss.hpp"
 
 LAMINA_NAMESPACE_BEGIN
+
+namespace detail {
+
+struct label {
+  double threshold;
+  LAMINA_HOST_DEVICE double operator()(double reward) const {
+    return reward > threshold ? 1.0 : -1.0;
+  }
+};
+
+// Rewards whose groups are flat if all of their labels are equal.
+template <real T>
+struct labelled_rewards : scored_rewards<T> {
+  label of;
+  LAMINA_HOST_DEVICE bool flat(group_members members) const {
+    index_t verified = 0;
+    for (index_t k = 0; k < members.size; ++k) verified += of((*this)(members[k])) > 0 ? 1 : 0;
+    return verified == 0 || verified == members.size;
+  }
+};
+
+}  // namespace detail
 
 /// Labels rewards for a contrastive objective: +1 above the threshold (verified), -1 below or at
 /// it.
@@ -20,33 +43,36 @@ struct verified_labels {
   /// rewards. Throws shape_error if the sizes differ, config_error for a reward that is not finite.
   template <real T>
   advantage_statistics compute(reward_batch<T> const& batch, vector_view<T> advantages) const {
-    if (batch.rewards.size != batch.groups.rollout_count() ||
-        advantages.size != batch.rewards.size) {
-      throw_shape_error("verified_labels: rewards has ", batch.rewards.size,
-                        " entries, advantages ", advantages.size, ", the groups hold ",
-                        batch.groups.rollout_count(), " rollouts; expected three equal counts");
-    }
+    reward_arrays<T> const arrays = detail::arrays_of(batch);
+    check(arrays, advantages.size);
     for (index_t i = 0; i < batch.rewards.size; ++i) {
       if (!is_finite(batch.rewards[i])) {
         throw_config_error("verified_labels: rewards[", i, "] is ",
                            static_cast<double>(batch.rewards[i]), ", expected a finite number");
       }
     }
-    auto const reward = detail::rewards_of(batch);
-    advantage_statistics statistics =
-        detail::statistics_of(detail::spread_of(batch.rewards.size, reward), batch.rewards.size);
-    statistics.group_count = batch.groups.group_count();
-    for (index_t g = 0; g < batch.groups.group_count(); ++g) {
-      index_t verified = 0;
-      vector_view<index_t const> const members = batch.groups.rollouts(g);
-      for (index_t i : members) {
-        bool const passed = reward(i) > threshold;
-        verified += passed ? 1 : 0;
-        advantages[i] = passed ? T(1) : T(-1);
-      }
-      statistics.zero_spread_groups += verified == 0 || verified == members.size ? 1 : 0;
-    }
-    return statistics;
+    return detail::run_on_host(*this, arrays, advantages);
+  }
+
+  /// As those of group_relative.
+  template <real T>
+  void check(reward_arrays<T> const& batch, index_t advantages) const {
+    detail::check_rewards("verified_labels", batch, advantages);
+  }
+  static constexpr index_t scratch_per_rollout = 0;
+  template <row_executor Executor, real T>
+  void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
+           detail::advantage_memory memory) const {
+    detail::run_statistics(executor, detail::labelled_rewards<T>{{batch.rewards}, {threshold}},
+                           advantages.size, batch.groups, memory.record);
+    detail::run_groups(executor, *this, batch, memory.record,
+                       detail::final_advantages<T>{advantages});
+  }
+  /// What a reward of a group becomes.
+  template <lane_group Lanes, real T>
+  LAMINA_HOST_DEVICE detail::label of_group(Lanes /*lanes*/,
+                                            detail::group_rewards<T> const& /*own*/) const {
+    return {threshold};
   }
 };
 

@@ -193,29 +193,6 @@ LAMINA_HOST_DEVICE inline advantage_statistics statistics_of(spread const& batch
           .reward_std = batch.deviation};
 }
 
-// Calls f(members, group, batch) for every group with the spreads of its rewards and of those of
-// the batch, which are reward(rollout). f may overwrite the rewards of the members.
-template <class Reward, class F>
-advantage_statistics for_each_group(prompt_groups const& groups, Reward const& reward, F const& f) {
-  spread const batch = spread_of(groups.rollout_count(), reward);
-  advantage_statistics statistics = statistics_of(batch, groups.rollout_count());
-  statistics.group_count = groups.group_count();
-  for (index_t g = 0; g < groups.group_count(); ++g) {
-    vector_view<index_t const> const members = groups.rollouts(g);
-    spread const group =
-        spread_of(members.size, [&](index_t k) { return static_cast<double>(reward(members[k])); });
-    statistics.zero_spread_groups += group.flat ? 1 : 0;
-    f(members, group, batch);
-  }
-  return statistics;
-}
-
-// The rewards of a batch as doubles, by rollout.
-template <real T>
-auto rewards_of(reward_batch<T> const& batch) {
-  return [rewards = batch.rewards](index_t i) { return static_cast<double>(rewards[i]); };
-}
-
 }  // namespace detail
 
 LAMINA_NAMESPACE_END
