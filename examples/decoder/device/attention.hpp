@@ -100,7 +100,9 @@ struct query_rows {
   /// The same, of a row that has a head.
   template <class T>
   LAMINA_HOST_DEVICE T* held_head(matrix_view<T> matrix, int r, index_t width) const {
-    return matrix.row(token_of(r)).data + head_of(r) * width;
+    int const position = position_of(r), stride = static_cast<int>(matrix.stride);
+    return matrix.row(token).data + first_head * width + position * stride +
+           (r - position * heads) * static_cast<int>(width);
   }
 };
 

@@ -38,25 +38,34 @@ struct narrow_memory {
   }
 };
 
-/// tile[r, :] = scale row(r)[0 .. width), rounded, for r < rows; 0 up to Width, and where holds(r)
-/// says that there is no such row. There is a row 0.
-template <int Width, sharing_lane_group Lanes, storage_scalar N, class Holds, class Row>
-LAMINA_HOST_DEVICE void load_rounded(Lanes lanes, shared_tile<N> tile, int rows, index_t width,
-                                     float scale, Holds const& holds, Row const& row) {
+/// Whether 16 bytes can be read at a time of every head of `width` elements.
+LAMINA_HOST_DEVICE inline bool has_whole_chunks(matrix_view<float const> matrix, index_t width) {
+  return width % 8 == 0 && matrix.stride % 4 == 0 &&
+         reinterpret_cast<std::uintptr_t>(matrix.data) % sizeof(quad<float>) == 0;
+}
+
+/// tile[r + s apart, :] = row(r, s)[0 .. width), rounded, for r < rows and all s < Count; times
+/// `scale` for s = 0; 0 up to Width, and where holds(r) says that there is no such row. There is a
+/// row 0.
+///
+/// whole  whether all rows start at multiples of 16 bytes, and have whole chunks
+template <int Width, int Count, sharing_lane_group Lanes, storage_scalar N, class Holds, class Row>
+LAMINA_HOST_DEVICE void load_rounded(Lanes lanes, shared_tile<N> tile, int apart, int rows,
+                                     index_t width, bool whole, float scale, Holds const& holds,
+                                     Row const& row) {
   using chunk = lamina::row_chunk<N>;
   constexpr int size = static_cast<int>(chunk::size), chunks = Width / size, quads = size / 4;
-  constexpr int batch = 2;  // chunks that are asked for before one is used
-  int const step = static_cast<int>(lanes.count()), count = rows * chunks;
-  for (int first = static_cast<int>(lanes.lane()); first < count; first += batch * step) {
+  constexpr int batch = 4;  // chunks that are asked for before one is used
+  int const cols = static_cast<int>(width), step = static_cast<int>(lanes.count());
+  for (int first = static_cast<int>(lanes.lane()); first < rows * chunks;
+       first += batch / Count * step) {
     // Where nothing is held, row 0 is read, so that no branch keeps loads from their neighbours.
     float const* from[batch];
     bool held[batch];
-    bool whole = width % size == 0;
     for (int i = 0; i < batch; ++i) {
-      int const e = first + i * step, r = e / chunks, col = e % chunks * size;
-      held[i] = e < count && col < width && holds(r);
-      from[i] = row(held[i] ? r : 0) + (held[i] ? col : 0);
-      whole = whole && reinterpret_cast<std::uintptr_t>(from[i]) % sizeof(quad<float>) == 0;
+      int const e = first + i / Count * step, r = e / chunks, col = e % chunks * size;
+      held[i] = r < rows && col < cols && holds(r);
+      from[i] = row(held[i] ? r : 0, i % Count) + (held[i] ? col : 0);
     }
     quad<float> loaded[batch][quads];
     if (whole) {
@@ -67,18 +76,19 @@ LAMINA_HOST_DEVICE void load_rounded(Lanes lanes, shared_tile<N> tile, int rows,
       }
     } else {
       for (int i = 0; i < batch; ++i) {
-        int const rest = static_cast<int>(width) - (first + i * step) % chunks * size;
+        int const rest = cols - (first + i / Count * step) % chunks * size;
         for (int c = 0; c < size; ++c) loaded[i][c / 4].v[c % 4] = c < rest ? from[i][c] : 0.0f;
       }
     }
     for (int i = 0; i < batch; ++i) {
-      int const e = first + i * step;
-      if (e >= count) continue;
+      int const e = first + i / Count * step, r = e / chunks;
+      if (r >= rows) continue;
       chunk rounded;
       for (int c = 0; c < size; ++c) {
-        rounded.values[c] = static_cast<N>(held[i] ? scale * loaded[i][c / 4].v[c % 4] : 0.0f);
+        float const value = held[i] ? loaded[i][c / 4].v[c % 4] : 0.0f;
+        rounded.values[c] = static_cast<N>(i % Count == 0 ? scale * value : value);
       }
-      *reinterpret_cast<chunk*>(tile.row(e / chunks) + e % chunks * size) = rounded;
+      *reinterpret_cast<chunk*>(tile.row(r + i % Count * apart) + e % chunks * size) = rounded;
     }
   }
 }
@@ -95,6 +105,15 @@ LAMINA_HOST_DEVICE void store_sums(Sums const& sums, index_t width, Scale const&
     for (int j = 0; j < sums.col_count(); ++j) {
       if (sums.col(j) < width) to[sums.col(j)] = factor * sums(i, j);
     }
+  }
+}
+
+/// Leaves a row of scores only `count` keys, and others no probability.
+template <class Sums>
+LAMINA_HOST_DEVICE void hide_unseen(Sums& scores, int i, int count) {
+  if (count > scores.col(scores.col_count() - 1)) return;
+  for (int j = 0; j < scores.col_count(); ++j) {
+    if (scores.col(j) >= count) scores(i, j) = -3e38f;
   }
 }
 
@@ -125,10 +144,10 @@ struct narrow_attention {
     narrow_memory<N> memory{static_cast<N*>(lanes.shared())};
     auto const query = memory.tile(rows, Width);
     auto const key = memory.tile(step, Width), value = memory.tile(step, Width);
-    load_rounded<Width>(
-        lanes, query, whole_blocks(used), width, 1.0f / std::sqrt(static_cast<float>(width)),
-        [&](int r) { return own.holds(r); },
-        [&](int r) { return own.held_head(of.queries, r, width); });
+    load_rounded<Width, 1>(
+        lanes, query, 0, whole_blocks(used), width, has_whole_chunks(of.queries, width),
+        1.0f / std::sqrt(static_cast<float>(width)), [&](int r) { return own.holds(r); },
+        [&](int r, int) { return own.held_head(of.queries, r, width); });
 
     lamina::tile_sums<Lanes, rows, Width> sum(lanes, used);
     float peak[sum.most_rows], total[sum.most_rows];
@@ -139,20 +158,25 @@ struct narrow_attention {
       peak[i] = -1e30f;
       total[i] = 0;
     }
+    bool const whole = has_whole_chunks(of.keys, width) && has_whole_chunks(of.values, width);
+    float const* keys = of.keys.row(first_key).data + column;
+    float const* values = of.values.row(first_key).data + column;
+    int const key_stride = static_cast<int>(of.keys.stride);
+    int const value_stride = static_cast<int>(of.values.stride);
     for (int first = 0; first < seen; first += step) {
-      auto const is_seen = [&](int r) { return first + r % step < seen; };
       lanes.sync();
-      load_rounded<Width>(lanes, key, 2 * step, width, 1, is_seen, [&](int r) {
-        auto const& from = r < step ? of.keys : of.values;
-        return from.row(first_key + first + r % step).data + column;
-      });
+      load_rounded<Width, 2>(
+          lanes, key, step, step, width, whole, 1, [&](int r) { return first + r < seen; },
+          [&](int r, int s) { return s == 0 ? keys + r * key_stride : values + r * value_stride; });
+      keys += index_t{step} * key_stride;
+      values += index_t{step} * value_stride;
       lanes.sync();
       lamina::tile_sums<Lanes, rows, step> weight(lanes, used);
       weight.template add_transposed_product<Width>(query, key);
       for (int i = 0; i < weight.row_count(); ++i) {
+        hide_unseen(weight, i, own_seen[i] - first);
         float top = peak[i];
         for (int j = 0; j < weight.col_count(); ++j) {
-          if (first + weight.col(j) >= own_seen[i]) weight(i, j) = -3e38f;
           top = weight(i, j) > top ? weight(i, j) : top;
         }
         top = weight.max_of_row(top);
@@ -164,19 +188,21 @@ struct narrow_attention {
         }
         peak[i] = top;
         total[i] = total[i] * shrink + added;
+        if (shrink == 1) continue;
         for (int j = 0; j < sum.col_count(); ++j) sum(i, j) *= shrink;
       }
       sum.add_product(weight, value);
     }
     for (int i = 0; i < sum.row_count(); ++i) total[i] = sum.sum_of_row(total[i]);
+    query_rows const to = query_work_of(of.tiling, of.blocks, row).own;  // not kept in registers
     store_sums(
         sum, width, [&](int i) { return 1.0f / total[i]; },
-        [&](int r) { return own.head(of.mixed, r, width); });
+        [&](int r) { return to.head(of.mixed, r, width); });
     if (of.log_sums.data == nullptr || sum.col(0) != 0) return;
     for (int i = 0; i < sum.row_count(); ++i) {
       int const r = sum.row(i);
-      if (own.holds(r)) {
-        of.log_sums(own.token_of(r), own.head_of(r)) = peak[i] + std::log(total[i]);
+      if (to.holds(r)) {
+        of.log_sums(to.token_of(r), to.head_of(r)) = peak[i] + std::log(total[i]);
       }
     }
   }
@@ -209,11 +235,12 @@ struct narrow_query_gradients {
     narrow_memory<N> memory{static_cast<N*>(lanes.shared())};
     auto const query = memory.tile(rows, Width), d_out = memory.tile(rows, Width);
     auto const key = memory.tile(step, Width), value = memory.tile(step, Width);
-    auto const holds = [&](int r) { return own.holds(r); };
-    load_rounded<Width>(lanes, query, whole_blocks(used), width, from.scale(), holds,
-                        [&](int r) { return own.held_head(from.qkv, r, width); });
-    load_rounded<Width>(lanes, d_out, whole_blocks(used), width, 1, holds,
-                        [&](int r) { return own.held_head(from.d_mixed, r, width); });
+    bool const whole = has_whole_chunks(from.qkv, width);
+    load_rounded<Width, 2>(
+        lanes, query, rows, whole_blocks(used), width,
+        whole && has_whole_chunks(from.d_mixed, width), from.scale(),
+        [&](int r) { return own.holds(r); },
+        [&](int r, int s) { return own.held_head(s == 0 ? from.qkv : from.d_mixed, r, width); });
     lanes.sync();
 
     lamina::tile_sums<Lanes, rows, Width> d_query(lanes, used);
@@ -241,30 +268,32 @@ struct narrow_query_gradients {
         from.products(own.token_of(r), own.head_of(r)) = dot[i];
       }
     }
-    float const* const keys = from.key(from.qkv, first_key, work.kv_head);
-    index_t const to_value = from.tiling.kv_head_count * width;
+    float const* keys = from.key(from.qkv, first_key, work.kv_head);
+    int const stride = static_cast<int>(from.qkv.stride);
+    int const to_value = static_cast<int>(from.tiling.kv_head_count * width);
     for (int first = 0; first < seen; first += step) {
-      auto const is_seen = [&](int r) { return first + r % step < seen; };
       lanes.sync();
-      load_rounded<Width>(lanes, key, 2 * step, width, 1, is_seen, [&](int r) {
-        return keys + (first + r % step) * from.qkv.stride + (r < step ? 0 : to_value);
-      });
+      load_rounded<Width, 2>(
+          lanes, key, step, step, width, whole, 1, [&](int r) { return first + r < seen; },
+          [&](int r, int s) { return keys + r * stride + s * to_value; });
+      keys += index_t{step} * stride;
       lanes.sync();
       lamina::tile_sums<Lanes, rows, step> ds(lanes, used), d_weight(lanes, used);
       ds.template add_transposed_product<Width>(query, key);
       d_weight.template add_transposed_product<Width>(d_out, value);
       for (int i = 0; i < ds.row_count(); ++i) {
+        hide_unseen(ds, i, own_seen[i] - first);
         for (int j = 0; j < ds.col_count(); ++j) {
-          float const p =
-              first + ds.col(j) < own_seen[i] ? lamina::row_exp(ds(i, j) - log_sum[i]) : 0;
+          float const p = lamina::row_exp(ds(i, j) - log_sum[i]);
           ds(i, j) = p * (d_weight(i, j) - dot[i]);
         }
       }
       d_query.add_product(ds, key);
     }
+    query_rows const to = query_work_of(from.tiling, blocks, row).own;  // not kept in registers
     store_sums(
         d_query, width, [&](int) { return from.scale(); },
-        [&](int r) { return own.head(from.d_qkv, r, width); });
+        [&](int r) { return to.head(from.d_qkv, r, width); });
   }
 };
 
@@ -298,12 +327,13 @@ struct narrow_key_value_gradients {
     auto const key = memory.tile(rows, Width), value = memory.tile(rows, Width);
     auto const query = memory.tile(step, Width), d_out = memory.tile(step, Width);
     seen_query* const seen = reinterpret_cast<seen_query*>(memory.next);
-    load_rounded<Width>(
-        lanes, key, 2 * rows, width, 1, [&](int r) { return r % rows < used; },
-        [&](int r) {
-          index_t const token = block.token + r % rows;
-          return r < rows ? from.key(from.qkv, token, kv_head)
-                          : from.value(from.qkv, token, kv_head);
+    bool const whole = has_whole_chunks(from.qkv, width);
+    bool const whole_queries = whole && has_whole_chunks(from.d_mixed, width);
+    load_rounded<Width, 2>(
+        lanes, key, rows, rows, width, whole, 1, [&](int r) { return r < used; },
+        [&](int r, int s) {
+          return s == 0 ? from.key(from.qkv, block.token + r, kv_head)
+                        : from.value(from.qkv, block.token + r, kv_head);
         });
 
     lamina::tile_sums<Lanes, rows, Width> d_key(lanes, used), d_value(lanes, used);
@@ -312,12 +342,13 @@ struct narrow_key_value_gradients {
       index_t const count = block.end - token < positions ? block.end - token : positions;
       for (index_t part = 0; part < tiling.parts(); ++part) {
         query_rows const own = query_rows_of(tiling, kv_head, part, token, count);
-        auto const holds = [&](int r) { return own.holds(r); };
         lanes.sync();
-        load_rounded<Width>(lanes, query, step, width, from.scale(), holds,
-                            [&](int r) { return own.held_head(from.qkv, r, width); });
-        load_rounded<Width>(lanes, d_out, step, width, 1, holds,
-                            [&](int r) { return own.held_head(from.d_mixed, r, width); });
+        load_rounded<Width, 2>(
+            lanes, query, step, step, width, whole_queries, from.scale(),
+            [&](int r) { return own.holds(r); },
+            [&](int r, int s) {
+              return own.held_head(s == 0 ? from.qkv : from.d_mixed, r, width);
+            });
         for (int r = static_cast<int>(lanes.lane()); r < step;
              r += static_cast<int>(lanes.count())) {
           seen[r] = {};
