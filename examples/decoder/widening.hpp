@@ -131,20 +131,6 @@ void write_gradient(Backend const& backend, widening<Backend>& memory, vector_vi
                  [&](index_t, auto row) { f(flat(row)); });
 }
 
-/// The next part of `memory`, filled with a vector in the backend's scalar.
-template <lamina::tensor_backend Backend, class Weight>
-vector_view<typename Backend::scalar_type const> widened_into(Backend const& backend,
-                                                              vector_view<Weight const> vector,
-                                                              arena<Backend>& memory) {
-  using T = typename Backend::scalar_type;
-  matrix_view<T> const wide = memory.take(1, vector.size);
-  if (vector.size > 0) {
-    backend.executor().run(
-        1, convert_row<Weight, T>{matrix_view<Weight const>(vector.data, 1, vector.size), wide});
-  }
-  return flat(wide);
-}
-
 /// A vector in the backend's scalar. Valid until the next vectors with this memory.
 template <lamina::tensor_backend Backend, class Weight>
 vector_view<typename Backend::scalar_type const> wide_vector(Backend const& backend,
@@ -155,9 +141,36 @@ vector_view<typename Backend::scalar_type const> wide_vector(Backend const& back
     return vector;
   } else {
     memory.vectors.reset(backend, vector.size);
-    return widened_into(backend, vector_view<Weight const>(vector), memory.vectors);
+    matrix_view<T> const wide = memory.vectors.take(1, vector.size);
+    backend.executor().run(
+        1, convert_row<Weight, T>{matrix_view<Weight const>(vector.data, 1, vector.size), wide});
+    return flat(wide);
   }
 }
+
+/// Vectors of a layer widened into one piece of memory, one after another. Run over them.
+template <class From, class To>
+struct widen_vectors {
+  static constexpr int count = 5;
+  vector_view<From const> from[count];
+  To* to;
+
+  static constexpr auto schedule = lamina::row_schedule::block;
+
+  /// The place of a vector in `to`.
+  LAMINA_HOST_DEVICE vector_view<To> target(index_t vector) const {
+    To* first = to;
+    for (index_t v = 0; v < vector; ++v) first += from[v].size;
+    return {first, from[vector].size};
+  }
+  template <lane_group Lanes>
+  LAMINA_HOST_DEVICE void operator()(Lanes lanes, index_t vector) const {
+    From const* const own = from[vector].data;
+    vector_view<To> const out = target(vector);
+    lamina::for_each_element(lanes, 0, out.size,
+                             [=](index_t c) { out.data[c] = static_cast<To>(own[c]); });
+  }
+};
 
 /// The vectors of a layer in the backend's scalar; empty where the model has none.
 template <class T>
@@ -178,16 +191,17 @@ layer_vectors<typename Backend::scalar_type> vectors_of(
   vector_view<Weight const> const narrow[] = {
       block.vector(t::attention_norm), block.stacked_vector(t::query_bias, t::value_bias),
       block.vector(t::query_norm), block.vector(t::key_norm), block.vector(t::mlp_norm)};
-  vector_view<T const> wide[5];
   if constexpr (std::same_as<Weight, T>) {
-    std::copy(narrow, narrow + 5, wide);
+    return {narrow[0], narrow[1], narrow[2], narrow[3], narrow[4]};
   } else {
+    widen_vectors<Weight, T> body{{narrow[0], narrow[1], narrow[2], narrow[3], narrow[4]}, nullptr};
     index_t size = 0;
     for (auto const& vector : narrow) size += vector.size;
     memory.vectors.reset(backend, size);
-    for (int i = 0; i < 5; ++i) wide[i] = widened_into(backend, narrow[i], memory.vectors);
+    body.to = memory.vectors.take(1, size).data;
+    backend.executor().run(body.count, body);
+    return {body.target(0), body.target(1), body.target(2), body.target(3), body.target(4)};
   }
-  return {wide[0], wide[1], wide[2], wide[3], wide[4]};
 }
 
 /// A matrix rounded to the type that weights are stored in.
