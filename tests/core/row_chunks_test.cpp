@@ -26,9 +26,10 @@ struct passes_body {
       row_chunks const chunks(lanes, values.row(row).data, values.cols);
       using type = decltype(chunks);
       double sum = 0;
-      chunks.template read<true>(T(0.0f), [&sum](auto const& loaded) {
+      int const fetched = chunks.fetch(T(0.0f));
+      chunks.read(fetched, T(0.0f), [&sum](auto const& loaded) {
         for (auto const& chunk : loaded) {
-          for (T const value : chunk.values) sum += static_cast<double>(value);
+          for (auto const value : chunk) sum += static_cast<double>(value);
         }
       });
       sum = lanes.sum(sum);
@@ -36,7 +37,7 @@ struct passes_body {
       if (fill) {
         chunks.fill(T(7.0f));
       } else {
-        chunks.template rewrite<true>([](auto x) { return 2 * x + 1; });
+        chunks.rewrite(fetched, [](auto x) { return 2 * x + 1; });
       }
       static_assert(type::chunk_size * sizeof(T) == 16);
     }
@@ -77,13 +78,17 @@ TEST_CASE_TEMPLATE("row_chunks: every element is read once, kept or read again, 
   }
 }
 
-TEST_CASE("row_chunks: an element belongs to the lane of its chunk") {
+TEST_CASE("row_chunks: an element belongs to the lane of its chunk, wherever the row begins") {
   testing::lane_team team(5);
-  testing::keeping_lanes const lanes{{&team, 2}, 0, nullptr};
   alignas(16) float values[100] = {};
-  row_chunks const chunks(lanes, values, 100);
-  CHECK(chunks.owner(0) == 0);
-  CHECK(chunks.owner(3) == 0);
-  CHECK(chunks.owner(8) == 2);
-  CHECK(chunks.owner(20) == 0);
+  for (int const lead : {0, 1, 3}) {
+    for (index_t lane = 0; lane < 5; ++lane) {
+      testing::keeping_lanes const lanes{{&team, lane}, 0, nullptr};
+      row_chunks const chunks(lanes, values + lead, 90);
+      CHECK(chunks.lead() == lead);
+      for (index_t element : {0, 3, 8, 20, 89}) {
+        CHECK(chunks.owns(element) == ((element + lead) / 4 % 5 == lane));
+      }
+    }
+  }
 }

@@ -20,7 +20,8 @@ struct lane_team {
       : count(lane_count),
         barrier(lane_count),
         slots(static_cast<std::size_t>(lane_count)),
-        parcels(slots.size()) {}
+        parcels(slots.size()),
+        asked(slots.size()) {}
   struct alignas(16) parcel {
     unsigned char bytes[64];
   };
@@ -28,6 +29,11 @@ struct lane_team {
   std::barrier<> barrier;
   std::vector<double> slots;
   std::vector<parcel> parcels;
+  struct copy {
+    void* to;
+    void const* from;
+  };
+  std::vector<std::vector<copy>> asked;  // by each lane, and not waited for yet
 };
 
 /// Lane `lane()` of `count()` threads; collectives combine in lane order, as a warp's result does
@@ -86,6 +92,18 @@ struct keeping_lanes : threaded_lanes {
 
   index_t slot_count() const { return slots; }
   void* slot(index_t k) const { return memory + (k * count() + lane()) * slot_bytes; }
+  /// Nothing is there before it is waited for.
+  void fetch(index_t k, void const* from) const {
+    std::memset(slot(k), 0xff, slot_bytes);
+    team->asked[static_cast<std::size_t>(index)].push_back({slot(k), from});
+  }
+  void await(index_t later) const {
+    auto& asked = team->asked[static_cast<std::size_t>(index)];
+    while (!asked.empty() && static_cast<index_t>(asked.size()) > later) {
+      std::memcpy(asked.front().to, asked.front().from, slot_bytes);
+      asked.erase(asked.begin());
+    }
+  }
   void* shared() const { return memory; }
   void sync() const { team->barrier.arrive_and_wait(); }
   template <class T, class Combine>

@@ -85,7 +85,30 @@ __device__ inline unsigned char* block_memory() {
 }
 // Neighbouring lanes have neighbouring slots.
 __device__ inline void* block_slot(index_t slot) {
-  return block_memory() + (slot * blockDim.x + threadIdx.x) * slot_bytes;
+  unsigned const chunk = static_cast<unsigned>(slot) * blockDim.x + threadIdx.x;
+  return block_memory() + chunk * static_cast<unsigned>(slot_bytes);
+}
+// Copies to the chip past the registers, each a group of its own so that they can be waited for
+// one by one.
+__device__ inline void fetch_slot(index_t slot, void const* from) {
+  unsigned const to = static_cast<unsigned>(__cvta_generic_to_shared(block_slot(slot)));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n\tcp.async.commit_group;" ::"r"(to),
+               "l"(from)
+               : "memory");
+}
+// The instruction takes a constant; waiting for more than was asked is right too.
+__device__ inline void await_slots(index_t later) {
+  switch (later < 8 ? later : 8) {
+    case 8: asm volatile("cp.async.wait_group 8;" ::: "memory"); return;
+    case 7: asm volatile("cp.async.wait_group 7;" ::: "memory"); return;
+    case 6: asm volatile("cp.async.wait_group 6;" ::: "memory"); return;
+    case 5: asm volatile("cp.async.wait_group 5;" ::: "memory"); return;
+    case 4: asm volatile("cp.async.wait_group 4;" ::: "memory"); return;
+    case 3: asm volatile("cp.async.wait_group 3;" ::: "memory"); return;
+    case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); return;
+    case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); return;
+    default: asm volatile("cp.async.wait_group 0;" ::: "memory"); return;
+  }
 }
 
 }  // namespace detail
@@ -127,6 +150,8 @@ struct block_lanes {
   }
   __device__ index_t slot_count() const { return slots; }
   __device__ void* slot(index_t k) const { return detail::block_slot(k); }
+  __device__ void fetch(index_t k, void const* from) const { detail::fetch_slot(k, from); }
+  __device__ void await(index_t later) const { detail::await_slots(later); }
   __device__ void* shared() const { return detail::block_memory(); }
   __device__ void sync() const { __syncthreads(); }
 };
@@ -173,6 +198,8 @@ struct cluster_lanes {
   }
   __device__ index_t slot_count() const { return slots; }
   __device__ void* slot(index_t k) const { return detail::block_slot(k); }
+  __device__ void fetch(index_t k, void const* from) const { detail::fetch_slot(k, from); }
+  __device__ void await(index_t later) const { detail::await_slots(later); }
 
  private:
   // An executor launches these lanes where there are clusters only.

@@ -32,13 +32,17 @@ struct combine {
 
 /// Lanes of whole blocks. They have memory of their own on the chip for what they read of a row, so
 /// that a second pass need not read it again: slot_count() slots of slot_bytes bytes, aligned to as
-/// many, seen by one lane. And they fold what takes more than a sum: fold(value, combine) is the
-/// same value in every lane, made in an order that depends on nothing but the number of lanes.
+/// many, seen by one lane. fetch(slot, from) asks for the 16 bytes at `from`, aligned as well, and
+/// does not wait; await(n) waits for all that the lane asked for but the last n. And they fold what
+/// takes more than a sum: fold(value, combine) is the same value in every lane, made in an order
+/// that depends on nothing but the number of lanes.
 template <class L>
 concept keeping_lane_group = lane_group<L> &&
-    requires(L const lanes, index_t slot, archetype::combine combine) {
+    requires(L const lanes, index_t slot, void const* from, archetype::combine combine) {
   { lanes.slot_count() } -> std::convertible_to<index_t>;
   { lanes.slot(slot) } -> std::same_as<void*>;
+  lanes.fetch(slot, from);
+  lanes.await(slot);
   { lanes.fold(1.0, combine) } -> std::same_as<double>;
 };
 inline constexpr index_t slot_bytes = 16;

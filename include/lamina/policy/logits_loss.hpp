@@ -26,12 +26,22 @@ namespace detail {
 template <class Estimator>
 concept token_local = !Estimator::sequence_wide && Estimator::coupling == ratio_coupling::own_token;
 
-// logit = f(logit) for a row, f in what T is computed in. Kept says that lanes with slots have kept
-// the row there.
-template <bool Kept, lane_group Lanes, storage_scalar T, class F>
-LAMINA_HOST_DEVICE inline void rewrite_row(Lanes lanes, T* values, index_t vocab, F const& f) {
+// Asks for as much of a row as lanes can keep, so that it is read from memory once.
+template <lane_group Lanes, storage_scalar T>
+LAMINA_HOST_DEVICE inline int fetch_row(Lanes lanes, T* values, index_t vocab) {
   if constexpr (keeping_lane_group<Lanes>) {
-    row_chunks(lanes, values, vocab).template rewrite<Kept>(f);
+    return row_chunks(lanes, values, vocab).fetch(T(-__builtin_huge_valf()));
+  } else {
+    return nothing_fetched;
+  }
+}
+
+// logit = f(logit) for a row, f in what T is computed in.
+template <lane_group Lanes, storage_scalar T, class F>
+LAMINA_HOST_DEVICE inline void rewrite_row(Lanes lanes, T* values, index_t vocab, int fetched,
+                                           F const& f) {
+  if constexpr (keeping_lane_group<Lanes>) {
+    row_chunks(lanes, values, vocab).rewrite(fetched, f);
   } else {
     for_each_element(lanes, 0, vocab, [values, f](index_t v) {
       values[v] = static_cast<T>(f(static_cast<compute_t<T>>(values[v])));
@@ -43,7 +53,7 @@ LAMINA_HOST_DEVICE inline void rewrite_row(Lanes lanes, T* values, index_t vocab
 template <lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline bool writes(Lanes lanes, T* values, index_t vocab, index_t element) {
   if constexpr (keeping_lane_group<Lanes>) {
-    return row_chunks(lanes, values, vocab).owner(element) == lanes.lane();
+    return row_chunks(lanes, values, vocab).owns(element);
   } else {
     return element % lanes.count() == lanes.lane();
   }
@@ -55,11 +65,12 @@ LAMINA_HOST_DEVICE inline bool writes(Lanes lanes, T* values, index_t vocab, ind
 //
 // log p_j = u_j - peak - log total. Out is what the row holds afterwards: T, or bf16 instead of
 // float.
-template <bool WithBonus, bool Kept, storage_scalar Out, lane_group Lanes, storage_scalar T>
+template <bool WithBonus, storage_scalar Out, lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, index_t vocab,
                                                      index_t chosen, compute_t<T> inverse,
                                                      double peak, double total, double log_prob,
-                                                     compute_t<T> c, double e, double entropy) {
+                                                     compute_t<T> c, double e, double entropy,
+                                                     int fetched) {
   using compute = compute_t<T>;
   compute const top = static_cast<compute>(peak);
   compute const slope = c * inverse;
@@ -73,10 +84,10 @@ LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, ind
   };
   auto const write = [=](auto const& f) {
     if constexpr (std::same_as<Out, T>) {
-      rewrite_row<Kept>(lanes, values, vocab, f);
+      rewrite_row(lanes, values, vocab, fetched, f);
       if (writes(lanes, values, vocab, chosen)) values[chosen] = static_cast<T>(at_chosen());
     } else {
-      narrow_row<Kept>(lanes, values, vocab, f, chosen, at_chosen());
+      narrow_row(lanes, values, vocab, f, chosen, at_chosen(), fetched);
     }
   };
   if constexpr (WithBonus) {
@@ -189,29 +200,33 @@ struct policy_logits_body {
       if (lanes.lane() == 0) write(token, 0, 0, 0, 0);
       return;
     }
-    // Read what this row overwrites before the collectives, which every lane has to reach.
+    int const fetched = detail::fetch_row(lanes, values, logits.cols);
+    // Read what this row overwrites before the collectives, which every lane has to reach, and all
+    // else that memory has to be asked for while the row is on its way.
     compute const inverse = static_cast<compute>(1.0 / batch.temperature);
     index_t const chosen = batch.token_ids[token];
     compute const chosen_logit =
         detail::scaled_logit(static_cast<T const*>(values), logits.cols, chosen, inverse);
     index_t const active_tokens = static_cast<index_t>(outputs.d_log_probs[token]);
-    constexpr bool kept = keeping_lane_group<Lanes>;
-    double block_peaks[kept ? 1 : detail::keep_exponentials<compute>::most_blocks];
-    bool const exponentials = !kept && keeps_exponentials();
-    softmax_summary const summary = summarize(lanes, values, inverse, block_peaks, exponentials);
-
-    compute const log_prob =
-        static_cast<compute>(summary.log_prob(static_cast<double>(chosen_logit)));
-    double const entropy = WithEntropy ? summary.entropy() : 0.0;
-    auto const g = detail::gather<number, bool>(
-        estimator, batch, batch.sequence_of(token), token, 1,
-        [log_prob] { return static_cast<number>(log_prob); }, WithEntropy,
-        [entropy] { return static_cast<number>(static_cast<compute>(entropy)); });
     bool const counts = active_tokens > 0;
     double const weight =
         counts ? estimator.aggregation.weight(active_tokens, batch.denominators) : 0.0;
     double const entropy_weight =
         counts ? estimator.entropy.weight(active_tokens, batch.denominators, weight) : 0.0;
+    detail::token_entries<compute> const own(estimator, batch, token);
+
+    constexpr bool keeping = keeping_lane_group<Lanes>;
+    double block_peaks[keeping ? 1 : detail::keep_exponentials<compute>::most_blocks];
+    bool const exponentials = !keeping && keeps_exponentials();
+    softmax_summary const summary =
+        summarize(lanes, values, inverse, block_peaks, exponentials, fetched);
+
+    compute const log_prob =
+        static_cast<compute>(summary.log_prob(static_cast<double>(chosen_logit)));
+    double const entropy = WithEntropy ? summary.entropy() : 0.0;
+    auto const g = detail::gather<number, bool>(
+        estimator, own.batch(), 0, 0, 1, [log_prob] { return static_cast<number>(log_prob); },
+        WithEntropy, [entropy] { return static_cast<number>(static_cast<compute>(entropy)); });
     auto const weighted = detail::weigh<compute, number, bool, Estimator>(
         g, estimator.evaluate(g.token, g.k, sequence_state{}), weight, entropy_weight,
         estimator.kl.active());
@@ -219,16 +234,16 @@ struct policy_logits_body {
     double const e = static_cast<double>(weighted.d_entropy);
 
     if (WithEntropy && e != 0) {
-      detail::write_logits_gradient<true, kept, Out>(lanes, values, logits.cols, chosen, inverse,
-                                                     summary.peak, summary.total,
-                                                     static_cast<double>(log_prob), c, e, entropy);
+      detail::write_logits_gradient<true, Out>(
+          lanes, values, logits.cols, chosen, inverse, summary.peak, summary.total,
+          static_cast<double>(log_prob), c, e, entropy, fetched);
     } else if (c != 0 && exponentials) {
       detail::scale_exponentials(lanes, values, logits.cols, chosen, inverse, block_peaks,
                                  summary.peak, summary.total, static_cast<double>(log_prob), c);
     } else if (c != 0) {
-      detail::write_logits_gradient<false, kept, Out>(lanes, values, logits.cols, chosen, inverse,
-                                                      summary.peak, summary.total,
-                                                      static_cast<double>(log_prob), c, 0.0, 0.0);
+      detail::write_logits_gradient<false, Out>(
+          lanes, values, logits.cols, chosen, inverse, summary.peak, summary.total,
+          static_cast<double>(log_prob), c, 0.0, 0.0, fetched);
     } else {
       detail::clear_row(lanes, values, logits.cols);
     }
@@ -244,9 +259,10 @@ struct policy_logits_body {
   }
   template <lane_group Lanes>
   LAMINA_HOST_DEVICE softmax_summary summarize(Lanes lanes, T* values, compute inverse,
-                                               double* block_peaks, bool exponentials) const {
+                                               double* block_peaks, bool exponentials,
+                                               int fetched) const {
     if constexpr (keeping_lane_group<Lanes>) {
-      return detail::summarize_chunks<WithEntropy, true>(lanes, values, logits.cols, inverse);
+      return detail::summarize_chunks<WithEntropy>(lanes, values, logits.cols, inverse, fetched);
     } else if constexpr (real<T>) {
       if (exponentials) {
         return detail::summarize_blocks<WithEntropy, compute>(
@@ -296,12 +312,14 @@ struct logits_gradient_body {
     // Every lane has read the chosen logit before one of them overwrites it.
     static_cast<void>(lanes.sum(0.0));
     if (e != 0) {
-      detail::write_logits_gradient<true, false, Out>(
-          lanes, values, logits.cols, chosen, inverse, normaliser, 1.0, log_prob, c,
-          static_cast<double>(e), static_cast<double>(outputs.entropies[token]));
+      detail::write_logits_gradient<true, Out>(lanes, values, logits.cols, chosen, inverse,
+                                               normaliser, 1.0, log_prob, c, static_cast<double>(e),
+                                               static_cast<double>(outputs.entropies[token]),
+                                               detail::nothing_fetched);
     } else {
-      detail::write_logits_gradient<false, false, Out>(lanes, values, logits.cols, chosen, inverse,
-                                                       normaliser, 1.0, log_prob, c, 0.0, 0.0);
+      detail::write_logits_gradient<false, Out>(lanes, values, logits.cols, chosen, inverse,
+                                                normaliser, 1.0, log_prob, c, 0.0, 0.0,
+                                                detail::nothing_fetched);
     }
   }
 };

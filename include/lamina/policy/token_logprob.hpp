@@ -99,6 +99,14 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_blocks(Lanes lanes, Row row,
   return {static_cast<double>(peak), lanes.sum(total), WithEntropy ? lanes.sum(weighted) : 0.0};
 }
 
+// Of two numbers; a NaN loses, and is found in the sums.
+LAMINA_HOST_DEVICE LAMINA_INLINE float greater_of(float a, float b) {
+  return __builtin_fmaxf(a, b);
+}
+LAMINA_HOST_DEVICE LAMINA_INLINE double greater_of(double a, double b) {
+  return __builtin_fmax(a, b);
+}
+
 // Two parts of a row together: sums are moved to the higher of their peaks.
 template <bool WithEntropy, real compute>
 struct merge_summaries {
@@ -121,43 +129,54 @@ struct merge_summaries {
   }
 };
 
+// What fetch_row has asked for: nothing, where lanes have no slots or a row is read once.
+inline constexpr int nothing_fetched = -1;
+
 // The same by lanes that read in chunks: each has a peak and sums of its own, which meet once a
-// row. With Keep, chunks stay in the lanes' slots.
-template <bool WithEntropy, bool Keep, keeping_lane_group Lanes, storage_scalar T>
+// row. Of the first `fetched` chunks, the lanes' slots are read.
+template <bool WithEntropy, keeping_lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, index_t vocab,
-                                                           compute_t<T> inverse_temperature) {
+                                                           compute_t<T> inverse_temperature,
+                                                           int fetched) {
   using compute = compute_t<T>;
   using chunks = row_chunks<Lanes, T>;
   using merge = merge_summaries<WithEntropy, compute>;
+  constexpr int width = chunks::chunk_size;
   softmax_summary own{static_cast<double>(lowest<compute>), 0, 0};
   chunks(lanes, row, vocab)
-      .template read<Keep>(
-          T(-__builtin_huge_valf()), [&](row_chunk<T> const(&loaded)[chunks::batch]) {
-            compute peak = static_cast<compute>(own.peak);
-            for (index_t j = 0; j < chunks::batch; ++j) {
-              for (index_t i = 0; i < chunks::chunk_size; ++i) {
-                compute const u = static_cast<compute>(loaded[j].values[i]) * inverse_temperature;
-                peak = u > peak ? u : peak;
-              }
-            }
-            if (static_cast<double>(peak) > own.peak) {
-              softmax_summary moved{static_cast<double>(peak), 0, 0};
-              merge::add(own, moved);
-              own = moved;
-            }
-            compute sum = 0, weighted = 0;
-            for (index_t j = 0; j < chunks::batch; ++j) {
-              for (index_t i = 0; i < chunks::chunk_size; ++i) {
-                compute const u =
-                    static_cast<compute>(loaded[j].values[i]) * inverse_temperature - peak;
-                compute const e = row_exp(u);
-                sum += e;
-                if constexpr (WithEntropy) weighted += e * clamp_magnitude(u, compute(1000));
-              }
-            }
-            own.total += static_cast<double>(sum);
-            if constexpr (WithEntropy) own.weighted += static_cast<double>(weighted);
-          });
+      .read(fetched, T(-__builtin_huge_valf()), [&](compute const(&z)[chunks::batch][width]) {
+        // Maxima and sums of neighbours first: chains of dependent instructions stay short.
+        compute tops[width];
+        for (int i = 0; i < width; ++i) tops[i] = greater_of(z[0][i], z[1][i]);
+        for (int step = width / 2; step > 0; step /= 2) {
+          for (int i = 0; i < step; ++i) tops[i] = greater_of(tops[i], tops[i + step]);
+        }
+        compute const top = tops[0] * inverse_temperature;
+        if (static_cast<double>(top) > own.peak) {
+          softmax_summary moved{static_cast<double>(top), 0, 0};
+          merge::add(own, moved);
+          own = moved;
+        }
+        compute const peak = static_cast<compute>(own.peak);
+        compute sums[width], weighted[width];
+        for (int i = 0; i < width; ++i) {
+          sums[i] = weighted[i] = 0;
+          for (int j = 0; j < chunks::batch; ++j) {
+            compute const u = z[j][i] * inverse_temperature - peak;
+            compute const e = row_exp(u);
+            sums[i] += e;
+            if constexpr (WithEntropy) weighted[i] += e * clamp_magnitude(u, compute(1000));
+          }
+        }
+        for (int step = width / 2; step > 0; step /= 2) {
+          for (int i = 0; i < step; ++i) {
+            sums[i] += sums[i + step];
+            if constexpr (WithEntropy) weighted[i] += weighted[i + step];
+          }
+        }
+        own.total += static_cast<double>(sums[0]);
+        if constexpr (WithEntropy) own.weighted += static_cast<double>(weighted[0]);
+      });
   return lanes.fold(own, merge{});
 }
 
@@ -170,8 +189,8 @@ template <bool WithEntropy, lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline softmax_summary summarize_row(Lanes lanes, T const* row, index_t vocab,
                                                         compute_t<T> inverse_temperature) {
   if constexpr (keeping_lane_group<Lanes>) {
-    return detail::summarize_chunks<WithEntropy, false>(lanes, const_cast<T*>(row), vocab,
-                                                        inverse_temperature);
+    return detail::summarize_chunks<WithEntropy>(lanes, const_cast<T*>(row), vocab,
+                                                 inverse_temperature, detail::nothing_fetched);
   } else {
     return detail::summarize_blocks<WithEntropy, compute_t<T>>(
         lanes, row, vocab, inverse_temperature, detail::keep_logits{});

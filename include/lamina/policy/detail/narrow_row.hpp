@@ -12,17 +12,18 @@ namespace detail {
 // bf16 lies in the first half of the row. Kept says that lanes with slots have kept the row there,
 // see row_chunks. Nobody may be reading the row any more. Words of one type throughout, so that no
 // compiler takes the two rows for different memory.
-template <bool Kept, lane_group Lanes, class F>
+template <lane_group Lanes, class F>
 LAMINA_HOST_DEVICE inline void narrow_row(Lanes lanes, float* values, index_t size, F const& f,
-                                          index_t element, float value) {
+                                          index_t element, float value, int fetched) {
   std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(values);
   auto const narrowed = [&f, element, value](float x, index_t i) {
     return std::uint32_t{bf16(i == element ? value : f(x)).bits};
   };
   index_t const lane = lanes.lane(), stride = lanes.count(), count = (size + 1) / 2;
-  if constexpr (Kept && keeping_lane_group<Lanes>) {
+  if constexpr (keeping_lane_group<Lanes>) {
     using chunk_type = row_chunk<float>;
-    if (lanes.slot_count() * stride * chunk_type::size >= size) {
+    bool const aligned = reinterpret_cast<std::uintptr_t>(values) % slot_bytes == 0;
+    if (fetched >= 0 && aligned && lanes.slot_count() * stride * chunk_type::size >= size) {
       index_t slot = 0;
       for (index_t k = lane; k * chunk_type::size < size; k += stride, ++slot) {
         chunk_type const chunk = *static_cast<chunk_type const*>(lanes.slot(slot));

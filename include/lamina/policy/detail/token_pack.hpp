@@ -83,6 +83,37 @@ consteval bool filters_entropy() {
   };
 }
 
+// What an estimator reads of one token, out of memory before it is needed, as a batch of its own.
+template <real T>
+struct token_entries {
+  T old_log_prob{}, rollout_log_prob{}, reference_log_prob{}, advantage{};
+  std::uint8_t selected{};
+
+  template <class Estimator>
+  LAMINA_HOST_DEVICE LAMINA_INLINE token_entries(Estimator const& estimator,
+                                                 policy_batch<T> const& from, index_t token) {
+    if constexpr ((Estimator::reads & token_input::old_log_probs) != 0) {
+      old_log_prob = from.old_log_probs[token];
+    }
+    if constexpr ((Estimator::reads & token_input::rollout_log_probs) != 0) {
+      rollout_log_prob = from.rollout_log_probs[token];
+    }
+    if constexpr ((Estimator::reads & token_input::selected) != 0) selected = from.selected[token];
+    if (estimator.kl.active()) reference_log_prob = from.reference_log_probs[token];
+    advantage = from.advantages.size > 0 ? from.advantages[from.sequence_of(token)]
+                                         : from.token_advantages[token];
+  }
+  LAMINA_HOST_DEVICE LAMINA_INLINE policy_batch<T> batch() const {
+    policy_batch<T> own;
+    own.old_log_probs = {&old_log_prob, 1};
+    own.rollout_log_probs = {&rollout_log_prob, 1};
+    own.reference_log_probs = {&reference_log_prob, 1};
+    own.selected = {&selected, 1};
+    own.advantages = {&advantage, 1};
+    return own;
+  }
+};
+
 // What is known of a pack of tokens before it is evaluated. Mask is mask_of_t<V>, with zeros in the
 // lanes that are not usable, or every_lane where nothing is masked and nothing was checked.
 template <class V, class Mask>
