@@ -239,9 +239,16 @@ class Batch:
     def __init__(self, sequences, length, vocab, device):
         tokens = torch.arange(sequences * length, device=device)
         self.ids = (tokens * 31 % vocab).view(sequences, length)
-        self.old = torch.full((sequences, length), -11.9, device=device)
+        self.old = torch.zeros(sequences, length, device=device)
         self.advantages = 1.0 - 2.0 * (torch.arange(sequences, device=device) % 2)
         self.mask = torch.ones(sequences, length, device=device)
+
+    def sampled_from(self, logits_of):
+        """Takes the log-probs of today's logits [length, vocab] of every sequence for the old ones:
+        a first update, in which no token is clipped."""
+        for s in range(self.ids.shape[0]):
+            log_probs = torch.log_softmax(logits_of(s).float(), -1)
+            self.old[s] = log_probs.gather(-1, self.ids[s][:, None])[:, 0]
 
     def part(self, s):
         """Sequence s as a batch of its own, whose loss weighs as much as the whole batch's."""
@@ -377,6 +384,7 @@ def logits_losses(bench):
         batch = Batch(sequences, length, vocab, bench.device)
         pristine = filled(sequences * length, vocab, 2.0, torch.bfloat16, bench.device)
         logits = pristine.view(sequences, length, vocab).requires_grad_()
+        batch.sampled_from(lambda s: logits[s].detach())
         expected = attempt(bench, "float64 reference", lambda: double_reference(
             batch, lambda s: logits[s].detach()))
         if expected:
@@ -464,6 +472,7 @@ def hidden_losses(bench):
         hidden = filled(sequences * length, width, 1.0, torch.bfloat16, bench.device)
         hidden = hidden.view(sequences, length, width).requires_grad_()
         head = filled(vocab, width, 0.05, torch.bfloat16, bench.device)
+        batch.sampled_from(lambda s: hidden[s].detach() @ head.T)
 
         def reference():
             wide = head.double()

@@ -35,15 +35,14 @@ void hidden_to_gradients(benchmark::State& state) {
   for (index_t t = 0; t <= tokens; t += length) starts.push_back(t);
   std::vector<std::int32_t> ids;
   for (index_t t = 0; t < tokens; ++t) ids.push_back(static_cast<std::int32_t>(t * 31 % vocab));
-  std::vector<float> const old(static_cast<std::size_t>(tokens), -11.9f);
   std::vector<float> advantages;
   for (index_t s = 0; s < tokens / length; ++s) advantages.push_back(s % 2 == 0 ? 1.0f : -1.0f);
   device_vector<backend_type, index_t> const offsets(backend, vector_view<index_t const>(starts));
   device_vector<backend_type, std::int32_t> const token_ids(backend,
                                                             vector_view<std::int32_t const>(ids));
-  device_vector<backend_type, float> const old_log_probs(backend, vector_view<float const>(old)),
-      signs(backend, vector_view<float const>(advantages));
-  device_vector<backend_type, float> log_probs(backend, tokens), d_log_probs(backend, tokens);
+  device_vector<backend_type, float> const signs(backend, vector_view<float const>(advantages));
+  device_vector<backend_type, float> old_log_probs(backend, tokens), log_probs(backend, tokens),
+      d_log_probs(backend, tokens);
   policy_batch<float> batch;
   batch.offsets = offsets.view();
   batch.token_ids = token_ids.view();
@@ -82,6 +81,10 @@ void hidden_to_gradients(benchmark::State& state) {
                                gradients.row_block(begin, count));
     }
   };
+  // A first update: no token is clipped, every row gets a gradient.
+  policy_loss(backend, grpo{}, both, the_head, batch, outputs, scratch.view(), report);
+  backend.copy(old_log_probs.view().data, log_probs.view().data,
+               static_cast<std::size_t>(tokens) * sizeof(float));
   backend.synchronize();
   double alone = 0, total = 0;
   for (auto _ : state) {

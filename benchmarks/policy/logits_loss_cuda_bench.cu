@@ -45,14 +45,20 @@ struct workload {
     for (index_t t = 0; t <= tokens; t += 1024) starts.push_back(t);
     std::vector<std::int32_t> ids;
     for (index_t t = 0; t < tokens; ++t) ids.push_back(static_cast<std::int32_t>(t * 31 % vocab));
-    std::vector<float> const old(static_cast<std::size_t>(tokens), -11.9f);
     std::vector<float> signs;
     for (index_t s = 0; s < tokens / 1024; ++s) signs.push_back(s % 2 == 0 ? 1.0f : -1.0f);
     offsets.assign(backend, starts);
     token_ids.assign(backend, ids);
-    old_log_probs.assign(backend, old);
     advantages.assign(backend, signs);
     backend.executor().run(tokens, fill_body<T>{{pristine.view().data, tokens, vocab}, 2.0f});
+    // A first update: no token is clipped, every row gets a gradient.
+    backend.executor().run(tokens,
+                           token_log_prob_body<false, T>{{pristine.view().data, tokens, vocab},
+                                                         token_ids.view().data,
+                                                         nullptr,
+                                                         1.0f,
+                                                         old_log_probs.view(),
+                                                         {}});
     reset();
     backend.synchronize();
   }
