@@ -13,7 +13,7 @@ the peak over the inputs, gradients included; of a training step it is all of th
 that step has float masters and moments in lamina, bf16 moments and no masters in PyTorch. The loss
 is that of lamina's grpo preset: clip 0.2 on both sides, no KL, mean over the tokens of a sequence
 and then over sequences. What a peer computes is held against the same function in float64: `loss
-off` relative to the loss, `gradient off` the largest difference relative to the largest gradient.
+off` in units of an advantage, `gradient off` the largest difference relative to the largest gradient.
 
 Needs torch; the sections that time them need liger_kernel or transformers, and say so without.
 """
@@ -321,7 +321,7 @@ def difference(expected):
             for axis, size in enumerate(want.shape):
                 got = got.narrow(axis, 0, size)
             off.append(((got.double() - want).abs().max() / want.abs().max()).item())
-        loss_off = abs(float(first[0]) - expected[0]) / abs(expected[0])
+        loss_off = abs(float(first[0]) - expected[0])
         return f"loss off {loss_off:.1e}, gradient off " + ", ".join(f"{o:.1e}" for o in off)
     return notes
 

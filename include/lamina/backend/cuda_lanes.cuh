@@ -38,14 +38,28 @@ __device__ T exchange(T const& value, int step) {
   return other;
 }
 
+// Merges that first move values to a common level, the highest of all: then that takes a step of
+// its own once, and the rest are additions.
+template <class Combine, class T>
+concept levelling = requires(T const& value) {
+  Combine::added(Combine::moved(value, Combine::level(value)), value);
+};
+
 // A butterfly over groups of 2 * step lanes: the same value in all of them. Operands stay in the
 // order of the lanes, so that the bits are the same as well.
 template <class T, class Combine>
 __device__ T combine_lanes(T value, int step, Combine const& combine) {
-  for (; step > 0; step /= 2) {
-    T const other = exchange(value, step);
-    bool const upper = (threadIdx.x & static_cast<unsigned>(step)) != 0;
-    value = upper ? combine(other, value) : combine(value, other);
+  if constexpr (levelling<Combine, T>) {
+    auto top = Combine::level(value);
+    for (int s = step; s > 0; s /= 2) top = greater_value{}(top, exchange(top, s));
+    value = Combine::moved(value, top);
+    for (; step > 0; step /= 2) value = Combine::added(value, exchange(value, step));
+  } else {
+    for (; step > 0; step /= 2) {
+      T const other = exchange(value, step);
+      bool const upper = (threadIdx.x & static_cast<unsigned>(step)) != 0;
+      value = upper ? combine(other, value) : combine(value, other);
+    }
   }
   return value;
 }
@@ -55,6 +69,7 @@ template <class T, class Combine>
 __device__ T combine_shared(T const* values, unsigned count, Combine const& combine) {
   unsigned const lane = threadIdx.x % 32, width = count < 32 ? count : 32;
   T value = values[lane % width];
+#pragma unroll 1
   for (unsigned k = lane + 32; k < count; k += 32) value = combine(value, values[k]);
   return combine_lanes(value, static_cast<int>(width) / 2, combine);
 }
@@ -156,15 +171,17 @@ struct block_lanes {
   __device__ void sync() const { __syncthreads(); }
 };
 
-/// All threads of a cluster of 1, 2, 4 or 8 such blocks (compute capability 9.0), which meet in
-/// their shared memories. A kernel has to let all blocks of a cluster begin before lanes meet.
+/// All threads of a cluster of 1, 2, 4 or 8 blocks of 256 threads at most (compute capability 9.0),
+/// which meet in their shared memories. A kernel calls begin() before anything else.
 struct cluster_lanes {
   index_t slots;
 
-  /// Until all blocks of the cluster run, none may touch another's memory.
+  /// Says that the block runs: until all of the cluster do, none may touch another's memory.
   __device__ void begin() const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    cooperative_groups::this_cluster().sync();
+    if (threadIdx.x % 32 == 0) *turn() = 0;
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 #endif
   }
   __device__ index_t lane() const { return block() * blockDim.x + threadIdx.x; }
@@ -177,21 +194,25 @@ struct cluster_lanes {
   __device__ T max(T value) const {
     return fold(value, detail::greater_value{});
   }
-  // Every warp tells every block of the cluster; one meeting, and one more before the next.
+  // Every warp tells every block of the cluster, and they meet once: the next values go to other
+  // places, and those after them wait for a meeting that comes after these have been read.
   template <class T, class Combine>
   __device__ T fold(T value, Combine const& combine) const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    T* const partial = detail::shared_values<T, 8 * 16>();  // of the cluster's warps
+    constexpr unsigned most = most_blocks * most_warps;
+    unsigned const lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    unsigned const times = *turn();
+    __syncwarp();
+    if (lane == 0) *turn() = times == 1 ? 2 : 1;
+    T* const partial = detail::shared_values<T, 2 * most>() + (times % 2) * most;
     value = detail::combine_lanes(value, 16, combine);
     auto const cluster = cooperative_groups::this_cluster();
-    unsigned const warps = blockDim.x / 32, blocks = cluster.num_blocks();
+    unsigned const blocks = cluster.num_blocks();
     unsigned const own = cluster.block_rank() * warps + threadIdx.x / 32;
-    unsigned const lane = threadIdx.x % 32;
+    if (times == 0) asm volatile("barrier.cluster.wait;" ::: "memory");  // for begin()
     if (lane < blocks) cluster.map_shared_rank(partial, lane)[own] = value;
     cluster.sync();
-    value = detail::combine_shared(partial, warps * blocks, combine);
-    cluster.sync();
-    return value;
+    return detail::combine_shared(partial, warps * blocks, combine);
 #else
     return detail::combine_block(value, combine);
 #endif
@@ -202,6 +223,13 @@ struct cluster_lanes {
   __device__ void await(index_t later) const { detail::await_slots(later); }
 
  private:
+  static constexpr unsigned most_blocks = 8, most_warps = 8;
+
+  // How often the warp has folded: 0, then 1 and 2 by turns.
+  __device__ static unsigned* turn() {
+    __shared__ unsigned turns[most_warps];
+    return turns + threadIdx.x / 32;
+  }
   // An executor launches these lanes where there are clusters only.
   __device__ static index_t block() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

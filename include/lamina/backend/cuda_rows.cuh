@@ -12,7 +12,6 @@ struct cuda_limits {
   int device = 0;
   int compute_capability = 0;   ///< 90 for 9.0
   int block_memory = 48 << 10;  ///< bytes of shared memory that a block may have
-  int multiprocessors = 1;
 
   /// Of the current device. Throws cuda_error if there is none.
   static cuda_limits of_current_device() {
@@ -27,7 +26,6 @@ struct cuda_limits {
     limits.compute_capability = 10 * ask(cudaDevAttrComputeCapabilityMajor, "major version") +
                                 ask(cudaDevAttrComputeCapabilityMinor, "minor version");
     limits.block_memory = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin, "shared memory of a block");
-    limits.multiprocessors = ask(cudaDevAttrMultiProcessorCount, "multiprocessors");
     return limits;
   }
 };
@@ -35,9 +33,7 @@ struct cuda_limits {
 namespace detail {
 
 inline constexpr unsigned row_threads = 256;
-inline constexpr unsigned cluster_threads = 512;
-// Blocks that share a multiprocessor, so that some compute while others wait for memory.
-inline constexpr unsigned cluster_blocks = 2;
+inline constexpr unsigned block_threads = 512;
 
 template <row_body Body>
 __global__ void __launch_bounds__(row_threads)
@@ -52,7 +48,7 @@ __global__ void __launch_bounds__(row_threads)
   if (row < rows) body(warp_lanes{}, row);
 }
 template <row_body Body>
-__global__ void __launch_bounds__(cluster_threads, 2)
+__global__ void __launch_bounds__(block_threads, 2)
     block_rows(Body const __grid_constant__ body, index_t slots) {
   body(block_lanes{slots}, index_t{blockIdx.x});
 }
@@ -71,11 +67,11 @@ __global__ void __launch_bounds__(sharing_threads<Body>(), 2)
   body(block_lanes{0}, index_t{blockIdx.x});
 }
 template <row_body Body>
-__global__ void __launch_bounds__(cluster_threads, cluster_blocks)
-    cluster_rows(Body const __grid_constant__ body, index_t slots, unsigned blocks, index_t rows) {
+__global__ void __launch_bounds__(row_threads, 5)
+    cluster_rows(Body const __grid_constant__ body, index_t slots, unsigned blocks) {
   cluster_lanes const lanes{slots};
   lanes.begin();
-  for (index_t row = blockIdx.x / blocks; row < rows; row += gridDim.x / blocks) body(lanes, row);
+  body(lanes, index_t{blockIdx.x / blocks});
 }
 
 // Bytes of a row that are worth keeping on the chip: what the body says.
@@ -120,20 +116,22 @@ struct cuda_rows {
              body.shared_bytes(), 1, body);
     } else {
       bool const clusters = schedule == row_schedule::cluster && limits.compute_capability >= 90;
-      index_t const most =
-          limits.block_memory / static_cast<int>(detail::cluster_blocks) - (4 << 10);
       index_t const wanted = detail::kept_bytes(body);
+      // Blocks share a multiprocessor, so that some compute while others wait for memory: five
+      // where clusters make parts of a row that small, else three, which keep what they can.
+      index_t const few = limits.block_memory / 5 - (4 << 10);
+      index_t const most = limits.block_memory / 3 - (4 << 10);
       unsigned blocks = 1;
-      while (clusters && blocks < 8 && wanted > blocks * most) blocks *= 2;
+      while (clusters && blocks < 8 && wanted > blocks * few) blocks *= 2;
       unsigned const threads =
-          clusters || wanted > most ? detail::cluster_threads : detail::row_threads;
+          clusters || wanted <= most ? detail::row_threads : detail::block_threads;
       index_t const slot_row = index_t{threads} * slot_bytes;
       index_t const needed = (wanted + blocks * slot_row - 1) / (blocks * slot_row);
       index_t const slots = needed * slot_row <= most ? needed : most / slot_row;
       index_t const memory = slots * slot_row;
       if (clusters) {
         launch(detail::cluster_rows<Body>, rows, blocks * rows, dim3(threads), memory, blocks, body,
-               slots, blocks, rows);
+               slots, blocks);
       } else {
         launch(detail::block_rows<Body>, rows, rows, dim3(threads), memory, 1, body, slots);
       }
@@ -174,25 +172,6 @@ struct cuda_rows {
     attribute.val.clusterDim.z = 1;
     config.attrs = &attribute;
     config.numAttrs = cluster > 1 ? 1 : 0;
-    if constexpr (sizeof...(Arguments) == 4) {
-#if !defined(EX_NONPERSISTENT)
-      int resident = 0;
-      if (cluster > 1) {
-        detail::check_cuda(cudaOccupancyMaxActiveClusters(&resident, kernel, &config),
-                           "cudaOccupancyMaxActiveClusters", cluster, " blocks each");
-        resident *= static_cast<int>(cluster);
-      } else {
-        detail::check_cuda(
-            cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-                &resident, kernel, static_cast<int>(threads.x), config.dynamicSmemBytes),
-            "cudaOccupancyMaxActiveBlocksPerMultiprocessor", memory, " bytes of shared memory");
-        resident *= limits.multiprocessors;
-      }
-      if (resident > 0 && static_cast<index_t>(resident) < blocks) {
-        config.gridDim = dim3(static_cast<unsigned>(resident));
-      }
-#endif
-    }
     detail::check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), "cudaLaunchKernelEx",
                        rows, " rows");
   }

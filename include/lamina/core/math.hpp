@@ -87,18 +87,31 @@ LAMINA_HOST_DEVICE constexpr double fast_exp(double x) noexcept {
   return detail::bit_cast<double>(detail::bit_cast<std::int64_t>(result) | nan_bits);
 }
 
-/// e^x in loops over a row: fast_exp on the host; in device code, where its instructions would take
-/// longer than memory does, the special-function unit's, whose relative error is 2 units in the
-/// last place and |x| * 2^-24 more.
-LAMINA_HOST_DEVICE LAMINA_INLINE float row_exp(float x) noexcept {
+/// The logarithm of e to the base that row_power takes powers of: 2 in device code in float, where
+/// the special-function unit has them and fast_exp would take longer than memory does; e elsewhere.
+template <real T>
+LAMINA_HOST_DEVICE constexpr T row_unit() noexcept {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == 4) return T(1.4426950408889634);
+#endif
+  return T(1);
+}
+/// e^(x / row_unit()), for loops over a row: fast_exp on the host; in float in device code within 2
+/// units in the last place.
+LAMINA_HOST_DEVICE LAMINA_INLINE float row_power(float x) noexcept {
 #if defined(__CUDA_ARCH__)
   float result = 0;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x * 1.44269504f));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 #else
   return fast_exp(x);
 #endif
 }
-LAMINA_HOST_DEVICE LAMINA_INLINE double row_exp(double x) noexcept { return fast_exp(x); }
+LAMINA_HOST_DEVICE LAMINA_INLINE double row_power(double x) noexcept { return fast_exp(x); }
+/// e^x by row_power, whose argument is rounded once more: another |x| * 2^-24.
+LAMINA_HOST_DEVICE LAMINA_INLINE float row_exp(float x) noexcept {
+  return row_power(x * row_unit<float>());
+}
+LAMINA_HOST_DEVICE LAMINA_INLINE double row_exp(double x) noexcept { return row_power(x); }
 
 LAMINA_NAMESPACE_END

@@ -39,25 +39,33 @@ LAMINA_HOST_DEVICE LAMINA_INLINE void widen(row_chunk<T> const& chunk,
   }
 }
 
-// The same rounded, as static_cast<T> rounds.
+// Two elements rounded, as static_cast<T> rounds, the first in the lower half.
+template <storage_scalar T>
+requires(sizeof(T) == 2) LAMINA_HOST_DEVICE LAMINA_INLINE std::uint32_t
+    narrow_pair(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  std::uint32_t word = 0;
+  if constexpr (std::same_as<T, bf16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  }
+  return word;
+#else
+  return std::uint32_t{T(first).bits} | std::uint32_t{T(second).bits} << 16;
+#endif
+}
+
 template <storage_scalar T>
 LAMINA_HOST_DEVICE LAMINA_INLINE row_chunk<T> narrow(
     compute_t<T> const (&values)[row_chunk<T>::size]) {
   row_chunk<T> chunk;
-#if defined(__CUDA_ARCH__)
   if constexpr (sizeof(T) == 2) {
     for (int i = 0; i < row_chunk<T>::size; i += 2) {
-      std::uint32_t word = 0;
-      if constexpr (std::same_as<T, bf16>) {
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(values[i + 1]), "f"(values[i]));
-      } else {
-        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(values[i + 1]), "f"(values[i]));
-      }
+      std::uint32_t const word = narrow_pair<T>(values[i], values[i + 1]);
       __builtin_memcpy(chunk.values + i, &word, sizeof word);
     }
-  } else
-#endif
-  {
+  } else {
     for (int i = 0; i < row_chunk<T>::size; ++i) chunk.values[i] = static_cast<T>(values[i]);
   }
   return chunk;
@@ -85,11 +93,15 @@ class row_chunks {
         size_(static_cast<int>(size)),
         lead_(static_cast<int>(reinterpret_cast<std::uintptr_t>(data) % slot_bytes / sizeof(T))),
         lane_(static_cast<int>(lanes.lane())),
-        stride_(static_cast<int>(lanes.count())),
-        chunks_((lead_ + size_ + chunk_size - 1) / chunk_size) {}
+        stride_(static_cast<int>(lanes.count())) {
+    int const whole = (lead_ + size_) / chunk_size;  // chunks, from the first one on
+    bool const tail = whole * chunk_size < lead_ + size_;
+    begin_ = lane_ == 0 && lead_ > 0 ? 1 : 0;
+    end_ = lane_ < whole ? (whole - lane_ + stride_ - 1) / stride_ : 0;
+    head_ = begin_ != 0;
+    tail_ = tail && !(head_ && whole == 0) && whole % stride_ == lane_;
+  }
 
-  /// Elements of chunk 0 that lie before the row.
-  LAMINA_HOST_DEVICE int lead() const { return lead_; }
   /// Whether this lane is the one that writes an element.
   LAMINA_HOST_DEVICE bool owns(index_t element) const {
     unsigned const chunk = static_cast<unsigned>(static_cast<int>(element) + lead_) /
@@ -97,93 +109,110 @@ class row_chunks {
     return chunk % static_cast<unsigned>(stride_) == static_cast<unsigned>(lane_);
   }
 
-  /// Asks for as much of the row as fits into the lane's slots, without waiting for it; returns how
-  /// many chunks that are. `padding` stands for elements beyond the row.
-  LAMINA_HOST_DEVICE int fetch(T padding) const {
-    int const slots = static_cast<int>(lanes_.slot_count());
-    int k = 0;
-    for (int chunk = lane_; chunk < chunks_ && k < slots; chunk += stride_, ++k) {
-      if (whole(chunk)) {
-        lanes_.fetch(k, data_ + begin_of(chunk));
-      } else {
-        *kept(k) = load(chunk, padding);
-      }
-    }
-    return k;
+  /// Asks for as many whole chunks of the lane as its slots hold, without waiting for them; returns
+  /// the end of those, for passes to come.
+  LAMINA_HOST_DEVICE int fetch() const {
+    int const slots = static_cast<int>(lanes_.slot_count()), end = slots < end_ ? slots : end_;
+    for (int k = begin_; k < end; ++k) lanes_.fetch(k, chunk(k));
+    return end;
   }
 
   /// Calls f(values) with the elements of `batch` of the lane's chunks at a time; elements beyond
-  /// the row are `padding`. Of `fetched` chunks, what fetch returned, the slots are read.
+  /// the row are `padding`. Chunks before `fetched`, what fetch returned or 0, are in the slots.
   template <class F>
   LAMINA_HOST_DEVICE void read(int fetched, T padding, F const& f) const {
-    // Waits twice: for the first half, and for the second while that one is worked.
-    int const half = fetched / 2 / batch * batch;
-    int k = 0;
-    for (int chunk = lane_; chunk < chunks_; chunk += batch * stride_, k += batch) {
-      // One chunk less: the last need not be whole, and has not been asked for then.
-      if (k == 0 && fetched > 0) lanes_.await(half > 0 ? fetched - half - 1 : 0);
-      if (k == half && half > 0) lanes_.await(0);
-      compute values[batch][chunk_size];
-      for (int j = 0; j < batch; ++j) {
-        detail::widen(k + j < fetched ? *kept(k + j) : load(chunk + j * stride_, padding),
-                      values[j]);
+    row_chunk<T> nothing;
+    for (T& element : nothing.values) element = padding;
+    auto const pass = [&](int begin, int end, auto const& at) {
+      for (int k = begin; k < end; k += batch) {
+        row_chunk<T> const first = at(k), second = k + 1 < end ? at(k + 1) : nothing;
+        call(f, first, second);
       }
-      f(values);
+    };
+    // The second half arrives while the first is worked.
+    int const half = begin_ + (fetched - begin_) / 2 / batch * batch;
+    if (fetched > begin_) lanes_.await(fetched - half);
+    pass(begin_, half, [&](int k) { return *kept(k); });
+    if (fetched > begin_) lanes_.await(0);
+    pass(half > begin_ ? half : begin_, fetched, [&](int k) { return *kept(k); });
+    pass(fetched > begin_ ? fetched : begin_, end_, [&](int k) { return *chunk(k); });
+    if (head_ || tail_) {
+      call(f, head_ ? part(0, padding) : nothing, tail_ ? part(end_, padding) : nothing);
     }
   }
 
-  /// element = f(element) for all elements of the lane, in what T is computed in; the slots of
-  /// `fetched` chunks, which read has waited for, are read.
+  /// Calls f(first, values) with the elements of one of the lane's chunks at a time, the first of
+  /// which is element `first` of the row; chunks before `fetched`, which read has waited for, come
+  /// from the slots. In the parts of a chunk that lie outside the row, values are `padding`.
+  template <class F>
+  LAMINA_HOST_DEVICE void visit(int fetched, T padding, F const& f) const {
+    auto const call = [&](int k, row_chunk<T> const& chunk) {
+      compute values[chunk_size];
+      detail::widen(chunk, values);
+      f(place(k), values);
+    };
+    for (int k = begin_; k < fetched; ++k) call(k, *kept(k));
+    for (int k = fetched > begin_ ? fetched : begin_; k < end_; ++k) call(k, *chunk(k));
+    if (head_) call(0, part(0, padding));
+    if (tail_) call(end_, part(end_, padding));
+  }
+
+  /// element = f(element) for all elements of the lane, in what T is computed in, read as by visit.
   template <class F>
   LAMINA_HOST_DEVICE void rewrite(int fetched, F const& f) const {
-    int k = 0;
-    for (int chunk = lane_; chunk < chunks_; chunk += stride_, ++k) {
-      compute values[chunk_size];
-      detail::widen(k < fetched ? *kept(k) : load(chunk, T(0.0f)), values);
+    visit(fetched, T(0.0f), [&](int first, compute(&values)[chunk_size]) {
       for (compute& value : values) value = f(value);
-      store(chunk, detail::narrow<T>(values));
-    }
+      store(first, detail::narrow<T>(values));
+    });
   }
 
   /// All elements of the lane become `value`.
   LAMINA_HOST_DEVICE void fill(T value) const {
     row_chunk<T> values;
     for (T& element : values.values) element = value;
-    for (int chunk = lane_; chunk < chunks_; chunk += stride_) store(chunk, values);
+    for (int k = begin_; k < end_; ++k) *chunk(k) = values;
+    if (head_) store(place(0), values);
+    if (tail_) store(place(end_), values);
   }
 
  private:
-  LAMINA_HOST_DEVICE row_chunk<T>* kept(int slot) const {
-    return static_cast<row_chunk<T>*>(lanes_.slot(slot));
+  template <class F>
+  LAMINA_HOST_DEVICE static void call(F const& f, row_chunk<T> const& first,
+                                      row_chunk<T> const& second) {
+    compute values[batch][chunk_size];
+    detail::widen(first, values[0]);
+    detail::widen(second, values[1]);
+    f(values);
   }
-  LAMINA_HOST_DEVICE int begin_of(int chunk) const { return chunk * chunk_size - lead_; }
-  LAMINA_HOST_DEVICE bool whole(int chunk) const {
-    int const begin = begin_of(chunk);
-    return begin >= 0 && begin <= size_ - chunk_size;
+  LAMINA_HOST_DEVICE row_chunk<T>* kept(int k) const {
+    return static_cast<row_chunk<T>*>(lanes_.slot(k));
   }
-  LAMINA_HOST_DEVICE row_chunk<T> load(int chunk, T padding) const {
-    int const begin = begin_of(chunk);
-    if (whole(chunk)) return *reinterpret_cast<row_chunk<T> const*>(data_ + begin);
+  LAMINA_HOST_DEVICE int place(int k) const { return (lane_ + k * stride_) * chunk_size - lead_; }
+  LAMINA_HOST_DEVICE row_chunk<T>* chunk(int k) const {
+    return reinterpret_cast<row_chunk<T>*>(data_ + place(k));
+  }
+  LAMINA_HOST_DEVICE row_chunk<T> part(int k, T padding) const {
     row_chunk<T> values;
-    for (int i = 0; i < chunk_size; ++i) {
-      values.values[i] = begin + i >= 0 && begin + i < size_ ? data_[begin + i] : padding;
+    for (int i = 0, at = place(k); i < chunk_size; ++i, ++at) {
+      values.values[i] = at >= 0 && at < size_ ? data_[at] : padding;
     }
     return values;
   }
-  LAMINA_HOST_DEVICE void store(int chunk, row_chunk<T> const& values) const {
-    int const begin = begin_of(chunk);
-    if (whole(chunk)) {
-      *reinterpret_cast<row_chunk<T>*>(data_ + begin) = values;
+  LAMINA_HOST_DEVICE void store(int first, row_chunk<T> const& values) const {
+    if (first >= 0 && first <= size_ - chunk_size) {
+      *reinterpret_cast<row_chunk<T>*>(data_ + first) = values;
       return;
     }
     for (int i = 0; i < chunk_size; ++i) {
-      if (begin + i >= 0 && begin + i < size_) data_[begin + i] = values.values[i];
+      if (first + i >= 0 && first + i < size_) data_[first + i] = values.values[i];
     }
   }
 
   Lanes lanes_;
   T* data_;
-  int size_, lead_, lane_, stride_, chunks_;
+  int size_, lead_, lane_, stride_;
+  int begin_, end_;   // of the lane's whole chunks
+  bool head_, tail_;  // whether it has the part of a chunk before them, or after
 };
 
 LAMINA_NAMESPACE_END

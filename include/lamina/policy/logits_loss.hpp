@@ -30,7 +30,7 @@ concept token_local = !Estimator::sequence_wide && Estimator::coupling == ratio_
 template <lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline int fetch_row(Lanes lanes, T* values, index_t vocab) {
   if constexpr (keeping_lane_group<Lanes>) {
-    return row_chunks(lanes, values, vocab).fetch(T(-__builtin_huge_valf()));
+    return row_chunks(lanes, values, vocab).fetch();
   } else {
     return nothing_fetched;
   }
@@ -72,7 +72,9 @@ LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, ind
                                                      compute_t<T> c, double e, double entropy,
                                                      int fetched) {
   using compute = compute_t<T>;
-  compute const top = static_cast<compute>(peak);
+  // In the units of row_power.
+  compute const unit = row_unit<compute>(), stretch = inverse * unit;
+  compute const top = static_cast<compute>(peak / nats_of_unit<compute>());
   compute const slope = c * inverse;
   auto const at_chosen = [=] {
     // 1 - p without cancellation where p is close to 1.
@@ -92,19 +94,20 @@ LAMINA_HOST_DEVICE inline void write_logits_gradient(Lanes lanes, T* values, ind
   };
   if constexpr (WithBonus) {
     compute const scale = static_cast<compute>(static_cast<double>(inverse) / total);
-    compute const bonus = static_cast<compute>(e);
+    compute const bonus = static_cast<compute>(e * nats_of_unit<compute>());
     compute const offset =
         static_cast<compute>(static_cast<double>(c) + e * (entropy - std::log(total)));
-    write([inverse, top, scale, bonus, offset](compute logit) {
-      compute const u = logit * inverse - top;
+    write([stretch, top, scale, bonus, offset](compute logit) {
+      compute const t = logit * stretch - top;
       // Beyond -1000 the exponential is 0; the bound keeps 0 * -infinity out.
-      compute const weight = offset + bonus * clamp_magnitude(u, compute(1000));
-      return -scale * row_exp(u) * weight;
+      compute const weight = offset + bonus * clamp_magnitude(t, compute(1000));
+      return -scale * row_power(t) * weight;
     });
   } else {
     compute const factor = -slope * static_cast<compute>(1.0 / total);
-    write(
-        [inverse, top, factor](compute logit) { return factor * row_exp(logit * inverse - top); });
+    write([stretch, top, factor](compute logit) {
+      return factor * row_power(logit * stretch - top);
+    });
   }
 }
 
@@ -200,14 +203,14 @@ struct policy_logits_body {
       if (lanes.lane() == 0) write(token, 0, 0, 0, 0);
       return;
     }
-    int const fetched = detail::fetch_row(lanes, values, logits.cols);
-    // Read what this row overwrites before the collectives, which every lane has to reach, and all
-    // else that memory has to be asked for while the row is on its way.
-    compute const inverse = static_cast<compute>(1.0 / batch.temperature);
     index_t const chosen = batch.token_ids[token];
+    index_t const active_tokens = static_cast<index_t>(outputs.d_log_probs[token]);
+    int const fetched = detail::fetch_row(lanes, values, logits.cols);
+    // While the row is on its way, all else that memory has to be asked for; and what this row
+    // overwrites, before the collectives, which every lane has to reach.
+    compute const inverse = static_cast<compute>(1.0 / batch.temperature);
     compute const chosen_logit =
         detail::scaled_logit(static_cast<T const*>(values), logits.cols, chosen, inverse);
-    index_t const active_tokens = static_cast<index_t>(outputs.d_log_probs[token]);
     bool const counts = active_tokens > 0;
     double const weight =
         counts ? estimator.aggregation.weight(active_tokens, batch.denominators) : 0.0;

@@ -107,27 +107,49 @@ LAMINA_HOST_DEVICE LAMINA_INLINE double greater_of(double a, double b) {
   return __builtin_fmax(a, b);
 }
 
-// Two parts of a row together: sums are moved to the higher of their peaks.
-template <bool WithEntropy, real compute>
-struct merge_summaries {
-  LAMINA_HOST_DEVICE softmax_summary operator()(softmax_summary const& a,
-                                                softmax_summary const& b) const {
-    softmax_summary merged{a.peak > b.peak ? a.peak : b.peak, 0, 0};
-    add(a, merged);
-    add(b, merged);
-    return merged;
-  }
-  LAMINA_HOST_DEVICE static void add(softmax_summary const& part, softmax_summary& whole) {
-    compute const shift = static_cast<compute>(part.peak - whole.peak);
-    double const scale = static_cast<double>(row_exp(shift));
-    whole.total += scale * part.total;
+// A part of a row in the units of row_power: with t = u row_unit(), the largest t, and with it
+// taken off the sums of e^u and of t e^u. In T throughout: every sum is a tree of few terms.
+template <bool WithEntropy, real T>
+struct row_part {
+  T peak{}, total{}, weighted{};
+};
+template <real T>
+struct row_part<false, T> {
+  T peak{}, total{};
+};
+
+// Parts become one: all are moved to the highest of their peaks, then added.
+template <bool WithEntropy, real T>
+struct merge_parts {
+  using part = row_part<WithEntropy, T>;
+
+  LAMINA_HOST_DEVICE static T level(part const& a) { return a.peak; }
+  LAMINA_HOST_DEVICE static part moved(part a, T peak) {
+    T const shift = a.peak - peak, scale = row_power(shift);
+    a.peak = peak;
     if constexpr (WithEntropy) {
       // A part that has seen nothing has the lowest peak, sums 0 and no use for the shift.
-      double const bounded = static_cast<double>(clamp_magnitude(shift, compute(1000)));
-      whole.weighted += scale * (part.weighted + bounded * part.total);
+      a.weighted = scale * (a.weighted + clamp_magnitude(shift, T(1000)) * a.total);
     }
+    a.total *= scale;
+    return a;
+  }
+  LAMINA_HOST_DEVICE static part added(part a, part const& b) {
+    a.total += b.total;
+    if constexpr (WithEntropy) a.weighted += b.weighted;
+    return a;
+  }
+  LAMINA_HOST_DEVICE part operator()(part const& a, part const& b) const {
+    T const peak = greater_of(a.peak, b.peak);
+    return added(moved(a, peak), moved(b, peak));
   }
 };
+
+// Of row_unit(), in nats.
+template <real T>
+LAMINA_HOST_DEVICE constexpr double nats_of_unit() {
+  return row_unit<T>() == T(1) ? 1.0 : 0.6931471805599453;
+}
 
 // What fetch_row has asked for: nothing, where lanes have no slots or a row is read once.
 inline constexpr int nothing_fetched = -1;
@@ -140,9 +162,10 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, 
                                                            int fetched) {
   using compute = compute_t<T>;
   using chunks = row_chunks<Lanes, T>;
-  using merge = merge_summaries<WithEntropy, compute>;
+  using merge = merge_parts<WithEntropy, compute>;
   constexpr int width = chunks::chunk_size;
-  softmax_summary own{static_cast<double>(lowest<compute>), 0, 0};
+  compute const scale = inverse_temperature * row_unit<compute>();
+  typename merge::part own{lowest<compute>};
   chunks(lanes, row, vocab)
       .read(fetched, T(-__builtin_huge_valf()), [&](compute const(&z)[chunks::batch][width]) {
         // Maxima and sums of neighbours first: chains of dependent instructions stay short.
@@ -151,21 +174,16 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, 
         for (int step = width / 2; step > 0; step /= 2) {
           for (int i = 0; i < step; ++i) tops[i] = greater_of(tops[i], tops[i + step]);
         }
-        compute const top = tops[0] * inverse_temperature;
-        if (static_cast<double>(top) > own.peak) {
-          softmax_summary moved{static_cast<double>(top), 0, 0};
-          merge::add(own, moved);
-          own = moved;
-        }
-        compute const peak = static_cast<compute>(own.peak);
+        compute const top = tops[0] * scale;
+        if (top > own.peak) own = merge::moved(own, top);
         compute sums[width], weighted[width];
         for (int i = 0; i < width; ++i) {
           sums[i] = weighted[i] = 0;
           for (int j = 0; j < chunks::batch; ++j) {
-            compute const u = z[j][i] * inverse_temperature - peak;
-            compute const e = row_exp(u);
+            compute const t = z[j][i] * scale - own.peak;
+            compute const e = row_power(t);
             sums[i] += e;
-            if constexpr (WithEntropy) weighted[i] += e * clamp_magnitude(u, compute(1000));
+            if constexpr (WithEntropy) weighted[i] += e * clamp_magnitude(t, compute(1000));
           }
         }
         for (int step = width / 2; step > 0; step /= 2) {
@@ -174,10 +192,15 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, 
             if constexpr (WithEntropy) weighted[i] += weighted[i + step];
           }
         }
-        own.total += static_cast<double>(sums[0]);
-        if constexpr (WithEntropy) own.weighted += static_cast<double>(weighted[0]);
+        own.total += sums[0];
+        if constexpr (WithEntropy) own.weighted += weighted[0];
       });
-  return lanes.fold(own, merge{});
+  auto const whole = lanes.fold(own, merge{});
+  double const unit = nats_of_unit<compute>();
+  softmax_summary summary{unit * static_cast<double>(whole.peak), static_cast<double>(whole.total),
+                          0};
+  if constexpr (WithEntropy) summary.weighted = unit * static_cast<double>(whole.weighted);
+  return summary;
 }
 
 }  // namespace detail

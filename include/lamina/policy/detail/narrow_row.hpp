@@ -16,27 +16,29 @@ template <lane_group Lanes, class F>
 LAMINA_HOST_DEVICE inline void narrow_row(Lanes lanes, float* values, index_t size, F const& f,
                                           index_t element, float value, int fetched) {
   std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(values);
-  auto const narrowed = [&f, element, value](float x, index_t i) {
-    return std::uint32_t{bf16(i == element ? value : f(x)).bits};
-  };
-  index_t const lane = lanes.lane(), stride = lanes.count(), count = (size + 1) / 2;
   if constexpr (keeping_lane_group<Lanes>) {
-    using chunk_type = row_chunk<float>;
+    // The row of bf16 lies over the first half of the row: where that is kept, no one reads what
+    // another writes.
     bool const aligned = reinterpret_cast<std::uintptr_t>(values) % slot_bytes == 0;
-    if (fetched >= 0 && aligned && lanes.slot_count() * stride * chunk_type::size >= size) {
-      index_t slot = 0;
-      for (index_t k = lane; k * chunk_type::size < size; k += stride, ++slot) {
-        chunk_type const chunk = *static_cast<chunk_type const*>(lanes.slot(slot));
-        for (index_t i = 0; i < chunk_type::size; i += 2) {
-          index_t const at = k * chunk_type::size + i;
-          if (at >= size) break;
-          words[at / 2] = narrowed(chunk.values[i], at) | narrowed(chunk.values[i + 1], at + 1)
-                                                              << 16;
+    if (fetched >= 0 && aligned && lanes.slot_count() * lanes.count() * 8 >= size) {
+      row_chunks const chunks(lanes, values, size);
+      chunks.visit(fetched, 0.0f, [&](int first, float const(&x)[4]) {
+        for (int i = 0; i < 4 && first + i < size; i += 2) {
+          words[(first + i) / 2] = narrow_pair<bf16>(f(x[i]), f(x[i + 1]));
         }
+      });
+      if (chunks.owns(element)) {
+        std::uint32_t& word = words[element / 2];
+        word = element % 2 == 0 ? (word & 0xffff0000u) | bf16(value).bits
+                                : (word & 0x0000ffffu) | std::uint32_t{bf16(value).bits} << 16;
       }
       return;
     }
   }
+  auto const narrowed = [&f, element, value](float x, index_t i) {
+    return std::uint32_t{bf16(i == element ? value : f(x)).bits};
+  };
+  index_t const lane = lanes.lane(), stride = lanes.count(), count = (size + 1) / 2;
   // What a lane overwrites, others have read: all of them read a part of the row, then all write.
   constexpr index_t pairs = 8;
   for (index_t begin = 0; begin < count; begin += pairs * stride) {
