@@ -13,7 +13,8 @@ the peak over the inputs, gradients included; of a training step it is all of th
 that step has float masters and moments in lamina, bf16 moments and no masters in PyTorch. The loss
 is that of lamina's grpo preset: clip 0.2 on both sides, no KL, mean over the tokens of a sequence
 and then over sequences. What a peer computes is held against the same function in float64: `loss
-off` in units of an advantage, `gradient off` the largest difference relative to the largest gradient.
+off` in units of an advantage, `gradient off` the largest difference relative to the largest
+gradient.
 
 Needs torch; the sections that time them need liger_kernel or transformers, and say so without.
 """
