@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The kernels whose speed is memory's, compiled alone so that hot_kernels.py can read what the
-// compiler made of them.
+// The kernels whose speed is memory's, and those that multiply on tensor cores, compiled alone so
+// that hot_kernels.py can read what the compiler made of them.
+#include "examples/decoder/device/narrow_attention.hpp"
 #include "lamina/backend/cuda.cuh"
 #include "lamina/policy/logits_loss.hpp"
 #include "lamina/policy/presets.hpp"
@@ -23,3 +24,18 @@ void other_passes(cuda_rows rows, token_log_prob_body<true, T> log_probs,
   rows.run(second_visit.logits.rows, second_visit);
 }
 template void other_passes(cuda_rows, token_log_prob_body<true, bf16>, logits_gradient_body<bf16>);
+
+template <int Width>
+void attention(cuda_rows rows, decoder::narrow_attention<bf16, Width> forward,
+               decoder::narrow_query_gradients<bf16, Width> queries,
+               decoder::narrow_key_value_gradients<bf16, Width> keys) {
+  rows.run(forward.row_count(), forward);
+  rows.run(queries.row_count(), queries);
+  rows.run(keys.row_count(), keys);
+}
+template void attention(cuda_rows, decoder::narrow_attention<bf16, 64>,
+                        decoder::narrow_query_gradients<bf16, 64>,
+                        decoder::narrow_key_value_gradients<bf16, 64>);
+template void attention(cuda_rows, decoder::narrow_attention<bf16, 128>,
+                        decoder::narrow_query_gradients<bf16, 128>,
+                        decoder::narrow_key_value_gradients<bf16, 128>);
