@@ -102,6 +102,31 @@ TEST_CASE("device sampler: steps need no host, and a sampler can be used again")
   CHECK_THROWS_AS(sampler.start(models.device, prompts, 0, options, 9), lamina::config_error);
 }
 
+TEST_CASE("device sampler: rounded attention draws from the logits of the forward pass") {
+  using device = with_narrow_products<simulated_device<float>>;
+  model_pair<float, lamina::bf16, device> models(small_configs()[3].shape);
+  device_sampler sampler(models.backend);
+  auto const drawn = sample_on_device(sampler, models.device, prompts, 2, {.seed = 5}, 12);
+  token_batch batch{drawn.tokens, drawn.offsets, {}};
+  std::vector<std::size_t> targets;  // the tokens that were drawn
+  for (std::size_t t = 0; t < drawn.tokens.size(); ++t) {
+    if (drawn.sampled[t] == 0) continue;
+    batch.logit_rows.push_back(static_cast<index_t>(t) - 1);
+    targets.push_back(t);
+  }
+  auto const placed = models.place(batch);
+  auto const logits = fetch(models.backend, models.device.forward(placed));
+  std::size_t const vocab = logits.size() / targets.size();
+  REQUIRE(targets.size() > 20);
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    double total = 0;
+    for (std::size_t v = 0; v < vocab; ++v) total += std::exp(double(logits[i * vocab + v]));
+    std::size_t const token = static_cast<std::size_t>(drawn.tokens[targets[i]]);
+    double const expected = double(logits[i * vocab + token]) - std::log(total);
+    CHECK(drawn.log_probs[targets[i]] == doctest::Approx(expected).epsilon(1e-5));
+  }
+}
+
 TEST_CASE("device sampler: any number of lanes draws the same tokens under every cut") {
   index_t const vocab = 150;
   auto logits = random_coefficients<double>(6 * vocab, 9);
