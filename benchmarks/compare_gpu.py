@@ -461,7 +461,8 @@ def hidden_losses(bench):
         return (what[trained], f"{tokens} x {width} x {vocab}",
                 counters["scratch_MB"] * 1e6 + gradients,
                 f"{counters['TFLOP/s']:.0f} TFLOP/s, {counters['over_products']:.2f} of its "
-                f"products, scratch {counters['scratch_MB']:.0f} MB")
+                f"products, scratch {counters['scratch_MB']:.0f} MB",
+                "lamina, logits in bf16" if "narrow" in name else "lamina")
 
     bench.programs("policy.hidden_loss_cuda_bench", ".", describe)
     tiny = bench.options.tiny

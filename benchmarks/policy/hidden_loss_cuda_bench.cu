@@ -17,7 +17,7 @@ namespace {
 
 using backend_type = cuda_backend<float>;
 
-template <bool Trained>
+template <bool Trained, class Logits = wide_logits>
 void hidden_to_gradients(benchmark::State& state) {
   index_t const tokens = state.range(0), vocab = state.range(1), width = state.range(2);
   index_t const length = 1024;
@@ -61,18 +61,23 @@ void hidden_to_gradients(benchmark::State& state) {
       return frozen_head<bf16>{weights};
     }
   }();
-  device_vector<backend_type, float> scratch(backend,
-                                             device_hidden_scratch_size(backend, both, the_head));
-  detail::device_hidden_layout<backend_type, bf16, decltype(the_head)> const layout(both, the_head);
+  device_vector<backend_type, float> scratch(
+      backend,
+      device_hidden_scratch_size(backend, both, the_head, default_device_hidden_budget, Logits{}));
+  using layout_type = detail::device_hidden_layout<backend_type, bf16, decltype(the_head), Logits>;
+  using logit = typename layout_type::logit;
+  layout_type const layout(both, the_head);
   index_t const rows = detail::even_chunk(tokens, layout.rows_in(scratch.size()));
   auto const products = [&] {
     for (index_t begin = 0; begin < tokens; begin += rows) {
       index_t const count = tokens - begin < rows ? tokens - begin : rows;
       matrix_view<bf16 const> const some = states.row_block(begin, count);
-      matrix_view<bf16 const> const narrow(reinterpret_cast<bf16 const*>(scratch.view().data),
-                                           count, vocab, 2 * layout.vocab_stride());
-      backend.gemm<bf16, float>(transpose::no, transpose::yes, 1, some, weights, 0,
-                                {scratch.view().data, count, vocab, layout.vocab_stride()});
+      matrix_view<bf16 const> const narrow(
+          reinterpret_cast<bf16 const*>(scratch.view().data), count, vocab,
+          static_cast<index_t>(sizeof(logit) / sizeof(bf16)) * layout.vocab_stride());
+      backend.gemm<bf16, logit>(
+          transpose::no, transpose::yes, 1, some, weights, 0,
+          {reinterpret_cast<logit*>(scratch.view().data), count, vocab, layout.vocab_stride()});
       if constexpr (Trained) {
         backend.gemm<bf16, float>(transpose::yes, transpose::no, 1, narrow, some, 1,
                                   the_head.d_weights);
@@ -82,7 +87,7 @@ void hidden_to_gradients(benchmark::State& state) {
     }
   };
   // A first update: no token is clipped, every row gets a gradient.
-  policy_loss(backend, grpo{}, both, the_head, batch, outputs, scratch.view(), report);
+  policy_loss(backend, grpo{}, both, the_head, batch, outputs, scratch.view(), report, Logits{});
   backend.copy(old_log_probs.view().data, log_probs.view().data,
                static_cast<std::size_t>(tokens) * sizeof(float));
   backend.synchronize();
@@ -90,7 +95,8 @@ void hidden_to_gradients(benchmark::State& state) {
   for (auto _ : state) {
     alone += seconds(products);
     double const own = seconds([&] {
-      policy_loss(backend, grpo{}, both, the_head, batch, outputs, scratch.view(), report);
+      policy_loss(backend, grpo{}, both, the_head, batch, outputs, scratch.view(), report,
+                  Logits{});
     });
     state.SetIterationTime(own);
     total += own;
@@ -108,6 +114,8 @@ void shapes(benchmark::internal::Benchmark* b) {
 }
 BENCHMARK_TEMPLATE(hidden_to_gradients, false)->Apply(shapes);
 BENCHMARK_TEMPLATE(hidden_to_gradients, true)->Apply(shapes);
+BENCHMARK_TEMPLATE(hidden_to_gradients, false, narrow_logits)->Apply(shapes);
+BENCHMARK_TEMPLATE(hidden_to_gradients, true, narrow_logits)->Apply(shapes);
 
 }  // namespace
 

@@ -122,7 +122,8 @@ outcome<T, compute_t<T>> on_host(Estimator const& estimator, problem<T, HeadT> c
 }
 
 // With scratch for `rows` tokens at a time.
-template <bool Trained, class Device, class T, class HeadT, class Estimator>
+template <bool Trained, class Device, class Logits = wide_logits, class T, class HeadT,
+          class Estimator>
 outcome<T, compute_t<T>> on_device_of(Estimator const& estimator, problem<T, HeadT> const& p,
                                       index_t rows) {
   using number = compute_t<T>;
@@ -139,12 +140,14 @@ outcome<T, compute_t<T>> on_device_of(Estimator const& estimator, problem<T, Hea
   auto view = arrays.view();
   view.temperature = 0.8;
   auto const loss = [&](auto const& head) {
-    detail::device_hidden_layout<Device, T, std::remove_cvref_t<decltype(head)>> const layout(
-        states, head);
+    detail::device_hidden_layout<Device, T, std::remove_cvref_t<decltype(head)>, Logits> const
+        layout(states, head);
     device_vector<Device, number> scratch(
-        device,
-        rows < tokens ? layout.size(rows) : device_hidden_scratch_size(device, states, head));
-    policy_loss(device, estimator, states, head, view, outputs.view(), scratch.view(), report);
+        device, rows < tokens ? layout.size(rows)
+                              : device_hidden_scratch_size(device, states, head,
+                                                           default_device_hidden_budget, Logits{}));
+    policy_loss(device, estimator, states, head, view, outputs.view(), scratch.view(), report,
+                Logits{});
     CHECK(device.stream().pending() > 0);
   };
   matrix_view<HeadT const> const head_matrix(weights.view().data, vocab, width);
@@ -198,6 +201,57 @@ TEST_CASE("narrow hidden states multiplied as they lie: d logits are rounded onc
   compare<narrow_device<>, bf16>(1e-5, 2e-2);
 }
 
+TEST_CASE("narrow logits: the loss is that of logits rounded to bf16, and so are gradients") {
+  problem<bf16, bf16> p;
+  // What is not finite cannot be compared after products.
+  p.hidden = random_values<bf16>(p.batch.tokens() * width, 3);
+  index_t const tokens = p.batch.tokens();
+  auto const check = [&](auto const& estimator) {
+    std::vector<bf16> logits(static_cast<std::size_t>(tokens * vocab));
+    for (index_t t = 0; t < tokens; ++t) {
+      for (index_t v = 0; v < vocab; ++v) {
+        double sum = 0;
+        for (index_t k = 0; k < width; ++k) {
+          sum += static_cast<double>(p.hidden[static_cast<std::size_t>(t * width + k)]) *
+                 static_cast<double>(p.head[static_cast<std::size_t>(v * width + k)]);
+        }
+        logits[static_cast<std::size_t>(t * vocab + v)] = bf16(static_cast<float>(sum));
+      }
+    }
+    std::vector<float> log_probs(static_cast<std::size_t>(tokens)),
+        d_log_probs = log_probs, entropies = log_probs, d_entropies = log_probs;
+    auto view = p.batch.view();
+    view.temperature = 0.8;
+    policy_result const result = policy_loss(eigen_backend<float>{}, estimator,
+                                             matrix_view<bf16>(logits.data(), tokens, vocab), view,
+                                             {log_probs, d_log_probs, entropies, d_entropies});
+    std::vector<bf16> d_hidden;
+    std::vector<float> d_head(p.head.size(), 0.5f);
+    for (index_t t = 0; t < tokens; ++t) {
+      for (index_t k = 0; k < width; ++k) {
+        float sum = 0;
+        for (index_t v = 0; v < vocab; ++v) {
+          std::size_t const at = static_cast<std::size_t>(v * width + k);
+          float const d = logits[static_cast<std::size_t>(t * vocab + v)];
+          sum += d * p.head[at];
+          d_head[at] += d * p.hidden[static_cast<std::size_t>(t * width + k)];
+        }
+        d_hidden.push_back(bf16(sum));
+      }
+    }
+    for (index_t const rows : {index_t(4), tokens}) {
+      auto const found = on_device_of<true, narrow_device<7, 1>, narrow_logits>(estimator, p, rows);
+      CHECK(first_difference(numbers_of(found.result), numbers_of(result), 1e-5) == -1);
+      CHECK(first_difference(found.log_probs, log_probs, 1e-5) == -1);
+      CHECK(first_difference(found.d_log_probs, d_log_probs, 1e-5) == -1);
+      CHECK(first_difference(found.d_hidden, d_hidden, 2e-2) == -1);
+      CHECK(first_difference(found.d_head, d_head, 2e-2) == -1);
+    }
+  };
+  check(grpo{.kl = {.coefficient = 0.1}});  // one visit
+  check(gspo{});                            // two
+}
+
 TEST_CASE("narrow hidden states that a device does not multiply are converted") {
   compare<simulated_device<float>, bf16>(1e-5, 1e-2);
   compare<narrow_device<>, f16>(1e-5, 2e-3);
@@ -230,6 +284,9 @@ TEST_CASE("the scratch stays within its budget; one that holds no row is refused
   detail::device_hidden_layout<narrow_device<>, bf16, frozen_head<bf16>> const layout(states,
                                                                                       frozen);
   CHECK(layout.rows_in(size) == 512);
+  detail::device_hidden_layout<narrow_device<>, bf16, frozen_head<bf16>, narrow_logits> const half(
+      states, frozen);
+  CHECK(half.rows_in(size) == 1024);
   CHECK(device_hidden_scratch_size(device, states, frozen) * 4 <= 320'000'000);
   CHECK(layout.rows_in(device_hidden_scratch_size(narrow, states, frozen, 1)) == 64);
 

@@ -7,6 +7,12 @@
 
 LAMINA_NAMESPACE_BEGIN
 
+/// Logits of a chunk are kept in what they are computed in.
+struct wide_logits {};
+/// Logits of a chunk are rounded to bf16, as PyTorch under autocast and Liger keep them: half the
+/// memory and half the traffic, for an error of up to |logit| * 2^-9 in each.
+struct narrow_logits {};
+
 namespace detail {
 
 template <class Backend, class In, class Out>
@@ -30,13 +36,17 @@ using operand_of = std::conditional_t<std::same_as<T, typename Head::scalar_type
                                                        multiplies<Backend, T, T>)),
                                       T, compute_t<T>>;
 
-// Scratch of a chunk of `rows` tokens: logits [rows, vocab] as they are computed, which become
-// d logits as they are multiplied; hidden rows where the host's cannot be used; a block of the head
-// where it has to be converted. Rows begin at multiples of 32 bytes.
-template <class Backend, storage_scalar T, output_head Head>
+// Scratch of a chunk of `rows` tokens: logits [rows, vocab] as Logits says, which become d logits
+// as they are multiplied; hidden rows where the host's cannot be used; a block of the head where it
+// has to be converted. Rows begin at multiples of 32 bytes.
+template <class Backend, storage_scalar T, output_head Head, class Logits = wide_logits>
 struct device_hidden_layout {
   using scalar = compute_t<T>;
   using operand = operand_of<Backend, T, Head>;
+  using logit = std::conditional_t<std::same_as<Logits, narrow_logits>, operand, scalar>;
+  static_assert(std::same_as<Logits, wide_logits> || std::same_as<operand, bf16>,
+                "lamina: narrow_logits need bf16 hidden states, a bf16 head and a backend that "
+                "multiplies bf16 as it lies");
   static constexpr bool converts_hidden = !std::same_as<T, operand>;
   static constexpr bool converts_head = !std::same_as<typename Head::scalar_type, operand>;
   static constexpr index_t most_block = 2048;
@@ -46,10 +56,17 @@ struct device_hidden_layout {
   device_hidden_layout(hidden_states<T> const& states, Head const& head)
       : vocab(head.weights.rows), width(states.hidden.cols) {}
 
-  index_t vocab_stride() const { return (vocab + 7) / 8 * 8; }
+  index_t vocab_stride() const {  // in logits
+    constexpr index_t step = 32 / static_cast<index_t>(sizeof(logit));
+    return (vocab + step - 1) / step * step;
+  }
+  index_t logits_size() const {  // of a row, in scalars
+    return vocab_stride() * static_cast<index_t>(sizeof(logit)) /
+           static_cast<index_t>(sizeof(scalar));
+  }
   index_t width_stride() const { return (width + 7) / 8 * 8; }  // in scalars, whatever they hold
   index_t row_size() const {
-    return vocab_stride() + (converts_hidden || Head::trained ? width_stride() : 0);
+    return logits_size() + (converts_hidden || Head::trained ? width_stride() : 0);
   }
   index_t block_rows() const {
     return converts_head && vocab > most_block ? index_t(most_block) : vocab;
@@ -117,11 +134,13 @@ struct scale_hidden_body {
 };
 
 // One call of a policy loss in the hidden form.
-template <device_backend Backend, policy_objective Estimator, storage_scalar T, output_head Head>
+template <device_backend Backend, policy_objective Estimator, storage_scalar T, output_head Head,
+          class Logits>
 struct device_hidden_pass {
   using scalar = compute_t<T>;
-  using layout_type = device_hidden_layout<Backend, T, Head>;
+  using layout_type = device_hidden_layout<Backend, T, Head, Logits>;
   using operand = typename layout_type::operand;
+  using logit = typename layout_type::logit;
   struct chunk {
     index_t begin, rows;
   };
@@ -159,7 +178,7 @@ struct device_hidden_pass {
     for_each_chunk([this](chunk c) {
       multiply(c);
       run_with_entropies(backend, c.rows, !outputs.entropies.empty(), [&](auto with) {
-        return policy_logits_body<with(), scalar, Estimator, token_of_chunk, operand>{
+        return policy_logits_body<with(), logit, Estimator, token_of_chunk, operand>{
             logits(c), batch, outputs, estimator, {c.begin}};
       });
       propagate(c);
@@ -206,17 +225,17 @@ struct device_hidden_pass {
     }
   }
 
-  matrix_view<scalar> logits(chunk c) const {
-    return {scratch, c.rows, layout.vocab, layout.vocab_stride()};
+  matrix_view<logit> logits(chunk c) const {
+    return {reinterpret_cast<logit*>(scratch), c.rows, layout.vocab, layout.vocab_stride()};
   }
   // The same once they are d logits in the type of the product.
   matrix_view<operand const> d_logits(chunk c, index_t first, index_t count) const {
-    index_t const each = static_cast<index_t>(sizeof(scalar) / sizeof(operand));
+    index_t const each = static_cast<index_t>(sizeof(logit) / sizeof(operand));
     return {reinterpret_cast<operand const*>(scratch) + first, c.rows, count,
             each * layout.vocab_stride()};
   }
   matrix_view<operand> rows(chunk c) const {
-    return {reinterpret_cast<operand*>(scratch + most_rows * layout.vocab_stride()), c.rows,
+    return {reinterpret_cast<operand*>(scratch + most_rows * layout.logits_size()), c.rows,
             layout.width};
   }
   scalar* head_block() const { return scratch + most_rows * layout.row_size(); }
@@ -247,14 +266,15 @@ struct device_hidden_pass {
       hidden = states.hidden.row_block(c.begin, c.rows);
     }
     for_each_head_block([&](index_t first, matrix_view<operand const> weights) {
-      product<operand, scalar>(transpose::no, transpose::yes, hidden, weights, 0,
-                               {scratch + first, c.rows, weights.rows, layout.vocab_stride()});
+      product<operand, logit>(
+          transpose::no, transpose::yes, hidden, weights, 0,
+          {logits(c).data + first, c.rows, weights.rows, layout.vocab_stride()});
     });
   }
   void summarize(chunk c) const {
     std::uint8_t const* const mask = batch.mask.empty() ? nullptr : batch.mask.data;
     run_with_entropies(backend, c.rows, !outputs.entropies.empty(), [&](auto with) {
-      return token_log_prob_body<with(), scalar, token_of_chunk>{
+      return token_log_prob_body<with(), logit, token_of_chunk>{
           logits(c),
           batch.token_ids.data,
           mask,
@@ -268,7 +288,7 @@ struct device_hidden_pass {
     run_sequences<Backend, Estimator, scalar>(backend, estimator, batch, outputs, memory);
   }
   void differentiate(chunk c) const {
-    backend.executor().run(c.rows, logits_gradient_body<scalar, token_of_chunk, operand>{
+    backend.executor().run(c.rows, logits_gradient_body<logit, token_of_chunk, operand>{
                                        logits(c), batch, outputs, {c.begin}});
     propagate(c);
   }
