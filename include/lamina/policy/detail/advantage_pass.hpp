@@ -94,6 +94,12 @@ struct reward_statistics_body {
       return reward.flat(members);
     } else {
       Rewards const& values = reward;
+      double first = no_reward;
+      for (index_t k = 0; k < members.size; ++k) {
+        double const difference = values(members[k]) - first;
+        if (difference > 1e-140 || difference < -1e-140) return false;  // its square is not 0
+        if (is_nan(first)) first = values(members[k]);
+      }
       return spread_of(single_lane{}, members.size, [&](index_t k) { return values(members[k]); })
           .flat;
     }
