@@ -28,9 +28,9 @@ class batch_attention {
   }
 
   /// See attention_backward.
+  template <class Activations>
   void backward(Backend const& backend, config const& shape, host_batch const& batch,
-                layer_activations<T> const& saved, matrix_view<T const> d_mixed,
-                matrix_view<T> d_qkv) {
+                Activations const& saved, matrix_view<T const> d_mixed, matrix_view<T> d_qkv) {
     auto const scratch =
         reset(backend, attention_backward<T>::scratch_size(shape, batch.longest()));
     backend.executor().run(
@@ -66,9 +66,9 @@ class batch_attention<Backend, Weight> {
   }
 
   /// See attention_gradients.
+  template <class Activations>
   void backward(Backend const& backend, config const& shape, device_batch<Backend> const& batch,
-                layer_activations<T> const& saved, matrix_view<T const> d_mixed,
-                matrix_view<T> d_qkv) {
+                Activations const& saved, matrix_view<T const> d_mixed, matrix_view<T> d_qkv) {
     scratch_.reset(backend, saved.log_sums.rows * saved.log_sums.cols);
     matrix_view<T> const products = scratch_.take(saved.log_sums.rows, shape.head_count);
     auto const [queries, keys] = blocks(shape, batch);

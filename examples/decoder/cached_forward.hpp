@@ -61,7 +61,7 @@ class cached_forward {
     matrix_view<T> const stream = memory_.take(rows, shape_.width);
     matrix_view<T> const hidden = memory_.take(last_rows, shape_.width);
     matrix_view<T> const logits = memory_.take(last_rows, shape_.vocab);
-    auto const a = layer_activations<T>::lay_out(backend, layer_memory_, shape_, rows);
+    auto const a = activations_for<Backend, Weight>::lay_out(backend, layer_memory_, shape_, rows);
 
     tensor_block<Backend, Weight> const& outer = model.block(lamina::outside_layers);
     forward_pass<Backend, block_product<Backend> const&> const run{

@@ -8,21 +8,24 @@ namespace decoder {
 
 /// Gradients of activations, reused by every layer; those of a layer's two branches share their
 /// place.
-template <class T>
+///
+/// Factor  what is only a factor of products is stored in; see product_factor
+template <class T, class Factor = T>
 struct activation_gradients {
-  matrix_view<T> stream;     // [tokens, width]  of the residual stream, updated in place
-  matrix_view<T> branch;     // [tokens, width]  of a branch's normalised input
-  matrix_view<T> qkv;        // [tokens, qkv_width]
-  matrix_view<T> mixed;      // [tokens, query_width]
-  matrix_view<T> gate_up;    // [tokens, 2 ffn_width]
-  matrix_view<T> activated;  // [tokens, ffn_width]
+  matrix_view<T> stream;        // [tokens, width]  of the residual stream, updated in place
+  matrix_view<T> branch;        // [tokens, width]  of a branch's normalised input
+  matrix_view<T> qkv;           // [tokens, qkv_width]
+  matrix_view<T> mixed;         // [tokens, query_width]
+  matrix_view<Factor> gate_up;  // [tokens, 2 ffn_width]
+  matrix_view<T> activated;     // [tokens, ffn_width]
 
   template <class Backend>
   static activation_gradients lay_out(Backend const& backend, arena<Backend>& memory,
                                       config const& shape, index_t tokens) {
     index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
-    index_t const attention = shape.qkv_width() + q, mlp = 3 * f;
-    memory.reset(backend, tokens * (2 * d + (std::max)(attention, mlp)));
+    index_t const attention = tokens * (shape.qkv_width() + q);
+    index_t const mlp = tokens * f + arena<Backend>::template size_of<Factor>(tokens, 2 * f);
+    memory.reset(backend, tokens * 2 * d + (std::max)(attention, mlp));
     activation_gradients g;
     auto const common = [&] {
       g.stream = memory.take(tokens, d);
@@ -33,7 +36,7 @@ struct activation_gradients {
     g.mixed = memory.take(tokens, q);
     memory.reset(backend, 0);
     common();
-    g.gate_up = memory.take(tokens, 2 * f);
+    g.gate_up = memory.template take<Factor>(tokens, 2 * f);
     g.activated = memory.take(tokens, f);
     return g;
   }
@@ -55,21 +58,22 @@ struct backward_pass {
   widening<Backend>& wide;
 
   /// dx = dy w.
-  template <class Weight>
-  void input_gradient(matrix_view<T const> dy, matrix_view<Weight> w, matrix_view<T> dx) const {
+  template <class Factor, class Weight>
+  void input_gradient(matrix_view<Factor> dy, matrix_view<Weight> w, matrix_view<T> dx) const {
     if constexpr (narrow_products<Backend, Weight>) {
       backend.gemm(transpose::no, transpose::no, T(1), narrowed<Weight>(backend, wide.left, dy),
                    matrix_view<Weight const>(w), T(0), dx);
     } else {
       read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
-        backend.gemm(transpose::no, transpose::no, T(1), columns(dy, first, part.rows), part,
+        backend.gemm(transpose::no, transpose::no, T(1),
+                     columns(matrix_view<T const>(dy), first, part.rows), part,
                      T(first > 0 ? 1 : 0), dx);
       });
     }
   }
   /// dw = dy^T x, with dy the columns of `dy` from `first_column` on; nothing if untrained.
-  template <class Weight>
-  void weight_gradient(matrix_view<T const> dy, index_t first_column, matrix_view<T const> x,
+  template <class Dy, class X, class Weight>
+  void weight_gradient(matrix_view<Dy> dy, index_t first_column, matrix_view<X> x,
                        matrix_view<Weight> dw) const {
     if (dw.rows == 0) return;
     if constexpr (narrow_products<Backend, Weight>) {
@@ -79,7 +83,8 @@ struct backward_pass {
     } else {
       write_gradient(backend, wide, dw, [&](index_t first, matrix_view<T> part) {
         backend.gemm(transpose::yes, transpose::no, T(1),
-                     columns(dy, first_column + first, part.rows), x, T(0), part);
+                     columns(matrix_view<T const>(dy), first_column + first, part.rows),
+                     matrix_view<T const>(x), T(0), part);
       });
     }
   }
@@ -116,6 +121,11 @@ struct backward_pass {
   }
 };
 
+/// Gradients of the activations of a layer with such weights.
+template <lamina::tensor_backend Backend, class Weight>
+using gradients_for =
+    activation_gradients<typename Backend::scalar_type, product_factor<Backend, Weight>>;
+
 /// A layer's gradients as the plan wants them: empty where the plan does not train the tensor, even
 /// if an earlier plan did.
 template <lamina::tensor_backend Backend, class Weight>
@@ -140,15 +150,16 @@ template <lamina::tensor_backend Backend, class Weight>
 void backward_mlp(backward_pass<Backend> const& run, layer_needs const& needs,
                   tensor_block<Backend, Weight> const& weights,
                   planned_gradients<Backend, Weight> const& grads,
-                  layer_activations<typename Backend::scalar_type> const& a,
-                  activation_gradients<typename Backend::scalar_type> const& g) {
+                  activations_for<Backend, Weight> const& a,
+                  gradients_for<Backend, Weight> const& g) {
   using T = typename Backend::scalar_type;
   using t = layer_tensor;
   layer_vectors<T> const vectors = vectors_of(run.backend, run.wide, weights);
   run.weight_gradient(g.stream, 0, a.activated, grads.matrix(t::down));
   if (!needs.mlp_inner) return;
   run.input_gradient(g.stream, weights.weight(t::down), g.activated);
-  run.each_token(swiglu_backward<T>{a.gate_up, g.activated, g.gate_up});
+  run.each_token(
+      swiglu_backward<T, product_factor<Backend, Weight>>{a.gate_up, g.activated, g.gate_up});
   run.weight_gradient(g.gate_up, 0, a.mlp_input, grads.matrix(t::gate));
   run.weight_gradient(g.gate_up, run.shape.ffn_width, a.mlp_input, grads.matrix(t::up));
   if (!needs.mlp_input) return;
@@ -165,8 +176,8 @@ template <lamina::tensor_backend Backend, class Weight>
 void backward_heads(backward_pass<Backend> const& run,
                     layer_vectors<typename Backend::scalar_type> const& vectors,
                     planned_gradients<Backend, Weight> const& grads,
-                    layer_activations<typename Backend::scalar_type> const& a,
-                    activation_gradients<typename Backend::scalar_type> const& g) {
+                    activations_for<Backend, Weight> const& a,
+                    gradients_for<Backend, Weight> const& g) {
   using T = typename Backend::scalar_type;
   using t = layer_tensor;
   config const& shape = run.shape;
@@ -192,8 +203,8 @@ template <lamina::tensor_backend Backend, class Weight, class AttendBackward>
 void backward_attention(backward_pass<Backend> const& run, layer_needs const& needs,
                         tensor_block<Backend, Weight> const& weights,
                         planned_gradients<Backend, Weight> const& grads,
-                        layer_activations<typename Backend::scalar_type> const& a,
-                        activation_gradients<typename Backend::scalar_type> const& g,
+                        activations_for<Backend, Weight> const& a,
+                        gradients_for<Backend, Weight> const& g,
                         AttendBackward const& attend_backward) {
   using t = layer_tensor;
   auto const vectors = vectors_of(run.backend, run.wide, weights);

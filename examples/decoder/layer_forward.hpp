@@ -50,32 +50,32 @@ struct forward_pass {
 
   /// y = x w^T.
   ///
-  /// x  [rows, in]
+  /// x  [rows, in]   in the scalar, or as a product_factor
   /// w  [out, in]
   /// y  [rows, out]
-  template <class Weight>
-  void project(matrix_view<scalar_type const> x, matrix_view<Weight> w,
-               matrix_view<scalar_type> y) const {
+  template <class Factor, class Weight>
+  void project(matrix_view<Factor> x, matrix_view<Weight> w, matrix_view<scalar_type> y) const {
     multiply(x, w, false, y);
   }
   /// y += x w^T.
-  template <class Weight>
-  void project_onto(matrix_view<scalar_type const> x, matrix_view<Weight> w,
+  template <class Factor, class Weight>
+  void project_onto(matrix_view<Factor> x, matrix_view<Weight> w,
                     matrix_view<scalar_type> y) const {
     multiply(x, w, true, y);
   }
 
   /// y = w x / rms(x); keeps what the backward pass needs where `kept` and `inverse_rms` have room.
+  template <class Factor>
   void normalize(matrix_view<scalar_type const> x, vector_view<scalar_type const> w,
-                 matrix_view<scalar_type> y, matrix_view<scalar_type> kept,
+                 matrix_view<Factor> y, matrix_view<scalar_type> kept,
                  vector_view<scalar_type> inverse_rms) const {
     auto const epsilon = static_cast<scalar_type>(shape.norm_epsilon);
-    each_token(rms_norm<scalar_type>{x, w, epsilon, y, kept, inverse_rms});
+    each_token(rms_norm<scalar_type, Factor>{x, w, epsilon, y, kept, inverse_rms});
   }
 
  private:
-  template <class Weight>
-  void multiply(matrix_view<scalar_type const> x, matrix_view<Weight> w, bool add,
+  template <class Factor, class Weight>
+  void multiply(matrix_view<Factor> x, matrix_view<Weight> w, bool add,
                 matrix_view<scalar_type> y) const {
     using T = scalar_type;
     if constexpr (narrow_products<Backend, Weight>) {
@@ -83,11 +83,17 @@ struct forward_pass {
                    matrix_view<Weight const>(w), add ? T(1) : T(0), y);
     } else {
       read_weights(backend, wide, matrix_view<Weight const>(w), [&](index_t first, auto part) {
-        product(backend, x, matrix_view<T const>(part), add, columns(y, first, part.rows));
+        product(backend, matrix_view<T const>(x), matrix_view<T const>(part), add,
+                columns(y, first, part.rows));
       });
     }
   }
 };
+
+/// Activations of a layer with such weights.
+template <lamina::tensor_backend Backend, class Weight>
+using activations_for =
+    layer_activations<typename Backend::scalar_type, product_factor<Backend, Weight>>;
 
 /// stream += attention(norm(stream)); stream += mlp(norm(stream)).
 ///
@@ -97,7 +103,7 @@ struct forward_pass {
 template <lamina::tensor_backend Backend, class Product, class Weight, class Attend>
 void forward_layer(forward_pass<Backend, Product> const& run,
                    tensor_block<Backend, Weight> const& weights,
-                   layer_activations<typename Backend::scalar_type> const& a,
+                   activations_for<Backend, Weight> const& a,
                    matrix_view<typename Backend::scalar_type> stream, Attend const& attend) {
   using T = typename Backend::scalar_type;
   using t = layer_tensor;
@@ -114,7 +120,7 @@ void forward_layer(forward_pass<Backend, Product> const& run,
 
   run.normalize(stream, vectors.mlp_norm, a.mlp_input, a.mlp_residual, flat(a.mlp_inverse_rms));
   run.project(a.mlp_input, weights.stacked(t::gate, t::up), a.gate_up);
-  run.each_token(swiglu<T>{a.gate_up, a.activated});
+  run.each_token(swiglu<T, product_factor<Backend, Weight>>{a.gate_up, a.activated});
   run.project_onto(a.activated, weights.weight(t::down), stream);
 }
 

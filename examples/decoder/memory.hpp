@@ -62,10 +62,16 @@ constexpr lamina::host_activations activation_sizes(config const& shape, index_t
 constexpr lamina::host_activations device_activation_sizes(config const& shape,
                                                            index_t longest = 0) {
   lamina::host_activations a = activation_sizes(shape);
-  a.saved.attention_inner += shape.query_width();
+  index_t const d = shape.width, q = shape.query_width(), f = shape.ffn_width;
+  index_t const attention = shape.qkv_width() + q;
+  a.saved.attention_inner += q;
   a.saved.output = 0;
-  a.outside += shape.head_count + shape.ffn_width / 2;  // D; the inputs of a product
-  a.outside_logit_row += shape.vocab / 2;               // the gradients of its outputs
+  a.saved.down = f / 2;
+  a.saved.gate_up = a.saved.qkv = d / 2;
+  a.working = d / 2 + std::max(attention, 2 * f + f / 2);
+  a.gradients = 2 * d + std::max(attention, 2 * f);
+  a.outside += shape.head_count + q / 2;   // D; the inputs of a product
+  a.outside_logit_row += shape.vocab / 2;  // the gradients of its outputs
   a.scratch = longest * shape.head_width;
   return a;
 }

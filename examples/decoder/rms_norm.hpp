@@ -12,16 +12,16 @@ namespace decoder {
 ///
 /// input        [rows, width]
 /// weight       [width]
-/// output       [rows, width]  may be input
+/// output       [rows, width]  may be input; rounded where it is stored narrower
 /// kept         [rows, width]  a copy of input for the backward pass, or empty
 /// inverse_rms  [rows]         1 / rms(x) for the backward pass, or empty
 /// Source: Zhang and Sennrich 2019, "Root mean square layer normalization", eq. 4.
-template <real T>
+template <real T, class Out = T>
 struct rms_norm {
   matrix_view<T const> input;
   vector_view<T const> weight;
   T epsilon;
-  matrix_view<T> output;
+  matrix_view<Out> output;
   matrix_view<T> kept;
   vector_view<T> inverse_rms;
 
@@ -32,7 +32,7 @@ struct rms_norm {
     index_t const width = input.cols;
     T const* const x = input.row(row).data;
     T const* const w = weight.data;
-    T* const y = output.row(row).data;
+    Out* const y = output.row(row).data;
     T* const copy = kept.data != nullptr ? kept.row(row).data : nullptr;
     bool const fit = fit_runs(x, w, y, copy);
     T const square = lanes.sum(lane_sum_of_runs<4, T>(lanes, width, fit, [=](auto n, index_t c) {
@@ -47,8 +47,9 @@ struct rms_norm {
       auto own = read_run(n, x + c);
       if (copy != nullptr) own.write(copy + c);
       auto const weights = read_run(n, w + c);
-      for (int k = 0; k < n.value; ++k) own[k] = own[k] * inverse * weights[k];
-      own.write(y + c);
+      run<Out, n.value> out;
+      for (int k = 0; k < n.value; ++k) out[k] = lamina::stored<Out>(own[k] * inverse * weights[k]);
+      out.write(y + c);
     });
   }
 };

@@ -8,6 +8,7 @@
 #include "lamina/core/lanes.hpp"
 #include "lamina/core/row_reduce.hpp"
 #include "lamina/core/view.hpp"
+#include "lamina/optim/update_row.hpp"
 
 namespace decoder {
 

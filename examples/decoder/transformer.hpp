@@ -205,6 +205,7 @@ class transformer {
 
  private:
   using T = scalar_type;
+  using activations = activations_for<Backend, Weight>;
 
   void check_plan(char const* function, lamina::backward_plan const& plan) const {
     if (plan.layer_count() != shape_.layer_count) {
@@ -231,7 +232,7 @@ class transformer {
   void run_layers(index_t first, index_t last);
   matrix_view<T> run_head();
   void backward_outside(matrix_view<T const> d_logits, lamina::backward_plan const& plan,
-                        activation_gradients<T> const& g, bool into_layers);
+                        gradients_for<Backend, Weight> const& g, bool into_layers);
   vector_view<T const> final_norm() {
     return wide_vector(backend_, wide_,
                        block(lamina::outside_layers).vector(outer_tensor::final_norm));
@@ -250,10 +251,10 @@ class transformer {
 
   // The last forward pass.
   placed_batch<Backend> batch_;
-  index_t stop_layer_ = lamina::max_layers;        // layers below kept nothing
-  std::vector<layer_needs> needs_;                 // [layers] what they kept
-  std::vector<arena<Backend>> saved_;              // [layers]
-  std::vector<layer_activations<T>> activations_;  // [layers]
+  index_t stop_layer_ = lamina::max_layers;  // layers below kept nothing
+  std::vector<layer_needs> needs_;           // [layers] what they kept
+  std::vector<arena<Backend>> saved_;        // [layers]
+  std::vector<activations> activations_;     // [layers]
   arena<Backend> stream_memory_;
   arena<Backend> working_;      // of one layer at a time, forward or backward
   arena<Backend> outside_;      // what follows the stream
@@ -305,9 +306,8 @@ void transformer<Backend, Weight>::run_layers(index_t first, index_t last) {
   forward_pass<Backend> const run{backend_, shape_, rotary_, batch_.positions(), wide_, {}};
   for (index_t layer = first; layer < last; ++layer) {
     auto const i = static_cast<std::size_t>(layer);
-    layer_activations<T>& a = activations_[i];
-    a = layer_activations<T>::lay_out(backend_, saved_[i], working_, shape_, run.token_count(),
-                                      needs_[i]);
+    activations& a = activations_[i];
+    a = activations::lay_out(backend_, saved_[i], working_, shape_, run.token_count(), needs_[i]);
     forward_layer(run, block(layer), a, stream_,
                   [&](matrix_view<T const> qkv, matrix_view<T> mixed) {
                     attention_.forward(backend_, shape_, batch_, qkv, mixed, a.log_sums);
@@ -359,7 +359,8 @@ void transformer<Backend, Weight>::backward(matrix_view<scalar_type const> d_log
   prepare(plan);
 
   bool const into_layers = plan.stop_layer() < shape_.layer_count;
-  auto const g = activation_gradients<T>::lay_out(backend_, working_, shape_, batch_.token_count());
+  auto const g =
+      gradients_for<Backend, Weight>::lay_out(backend_, working_, shape_, batch_.token_count());
   backward_outside(d_logits, plan, g, into_layers);
   if (!into_layers) return;
 
@@ -382,7 +383,7 @@ void transformer<Backend, Weight>::backward(matrix_view<scalar_type const> d_log
 template <lamina::tensor_backend Backend, class Weight>
 void transformer<Backend, Weight>::backward_outside(matrix_view<T const> d_logits,
                                                     lamina::backward_plan const& plan,
-                                                    activation_gradients<T> const& g,
+                                                    gradients_for<Backend, Weight> const& g,
                                                     bool into_layers) {
   backward_pass<Backend> const run{backend_, shape_, rotary_, {}, wide_};
   auto const grads = gradients(plan, lamina::outside_layers);

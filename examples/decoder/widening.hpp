@@ -25,6 +25,11 @@ concept narrow_products =
   backend.gemm(lamina::transpose::no, lamina::transpose::no, s, in, in, s, wide);
 };
 
+/// What activations that are only factors of products with such weights are stored in.
+template <class Backend, class Weight>
+using product_factor =
+    std::conditional_t<narrow_products<Backend, Weight>, Weight, typename Backend::scalar_type>;
+
 /// Memory of a factor of a narrow product.
 template <lamina::tensor_backend Backend>
 class narrow_factor {
@@ -211,6 +216,13 @@ matrix_view<Weight const> narrowed(Backend const& backend, narrow_factor<Backend
   matrix_view<Weight> const narrow = memory.template take<Weight>(backend, x.rows, x.cols);
   backend.executor().run(x.rows, convert_row<typename Backend::scalar_type, Weight>{x, narrow});
   return narrow;
+}
+
+/// One that is stored so already.
+template <class Weight, lamina::tensor_backend Backend>
+matrix_view<Weight const> narrowed(Backend const&, narrow_factor<Backend>&,
+                                   matrix_view<Weight const> x) {
+  return x;
 }
 
 /// Columns [first, first + count) of a matrix.

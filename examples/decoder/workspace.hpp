@@ -30,12 +30,21 @@ class arena {
     used_ = 0;
   }
 
-  /// The next rows x cols elements.
-  matrix_view<scalar_type> take(index_t rows, index_t cols) {
-    LAMINA_ASSERT(used_ + rows * cols <= size_);
-    matrix_view<scalar_type> const part{Backend::view(memory_).data + used_, rows, cols};
-    used_ += rows * cols;
+  /// The next rows x cols elements, which may be narrower ones.
+  template <class U = scalar_type>
+  matrix_view<U> take(index_t rows, index_t cols) {
+    index_t const size = size_of<U>(rows, cols);
+    LAMINA_ASSERT(used_ + size <= size_);
+    matrix_view<U> const part{reinterpret_cast<U*>(Backend::view(memory_).data + used_), rows,
+                              cols};
+    used_ += size;
     return part;
+  }
+  /// What these take of `size`.
+  template <class U>
+  static constexpr index_t size_of(index_t rows, index_t cols) {
+    constexpr index_t in_one = static_cast<index_t>(sizeof(scalar_type) / sizeof(U));
+    return (rows * cols + in_one - 1) / in_one;
   }
 
   /// Elements allocated.
@@ -51,14 +60,16 @@ class arena {
 /// layer; the rest lies in working memory that all layers share, and in a layer the attention
 /// branch and the feed-forward branch. Views that only a backward pass reads are empty where it
 /// will not.
-template <class T>
+///
+/// Factor  what is only a factor of products is stored in; see product_factor
+template <class T, class Factor = T>
 struct layer_activations {
-  matrix_view<T> attention_input;        // [tokens, width]        normalised
+  matrix_view<Factor> attention_input;   // [tokens, width]        normalised
   matrix_view<T> qkv;                    // [tokens, qkv_width]    rotated heads
   matrix_view<T> mixed;                  // [tokens, query_width]  attention output
-  matrix_view<T> mlp_input;              // [tokens, width]        normalised
+  matrix_view<Factor> mlp_input;         // [tokens, width]        normalised
   matrix_view<T> gate_up;                // [tokens, 2 ffn_width]
-  matrix_view<T> activated;              // [tokens, ffn_width]
+  matrix_view<Factor> activated;         // [tokens, ffn_width]
   matrix_view<T> attention_residual;     // [tokens, width]        residual stream
   matrix_view<T> attention_inverse_rms;  // [1, tokens]
   matrix_view<T> mlp_residual;           // [tokens, width]        residual stream
@@ -76,18 +87,19 @@ struct layer_activations {
     layer_activations a;
     index_t kept_size = 0, attention_size = 0, mlp_size = 0;
     constexpr bool keep_mixed = lamina::device_backend<Backend>;
-    auto const count = [&](matrix_view<T>&, branch b, bool keep, index_t r, index_t c) {
-      (keep ? kept_size : b == branch::attention ? attention_size : mlp_size) += r * c;
+    auto const count = [&]<class U>(matrix_view<U>&, branch b, bool keep, index_t r, index_t c) {
+      index_t const size = arena<Backend>::template size_of<U>(r, c);
+      (keep ? kept_size : b == branch::attention ? attention_size : mlp_size) += size;
     };
     a.visit(shape, tokens, needs, keep_mixed, count);
     kept.reset(backend, kept_size);
     working.reset(backend, (std::max)(attention_size, mlp_size));
     branch last = branch::attention;
     a.visit(shape, tokens, needs, keep_mixed,
-            [&](matrix_view<T>& m, branch b, bool keep, index_t r, index_t c) {
+            [&]<class U>(matrix_view<U>& m, branch b, bool keep, index_t r, index_t c) {
               if (b != last) working.reset(backend, 0);
               last = b;
-              m = (keep ? kept : working).take(r, c);
+              m = (keep ? kept : working).template take<U>(r, c);
             });
     return a;
   }
@@ -108,7 +120,7 @@ struct layer_activations {
   void visit(config const& shape, index_t tokens, layer_needs const& needs, bool keep_mixed,
              F const& f) {
     index_t const d = shape.width, q = shape.query_width(), w = shape.ffn_width;
-    auto const always = [&](matrix_view<T>& m, branch b, bool keep, index_t cols) {
+    auto const always = [&](auto& m, branch b, bool keep, index_t cols) {
       f(m, b, keep, tokens, cols);
     };
     auto const if_kept = [&](matrix_view<T>& m, branch b, bool keep, index_t rows, index_t cols) {

@@ -287,7 +287,8 @@ class device_sampler {
     matrix_view<T> const stream = memory_.take(tokens, d);
     matrix_view<T> const hidden = memory_.take(wanted, d);
     matrix_view<T> const logits = memory_.take(wanted, shape_.vocab);
-    auto const a = layer_activations<T>::lay_out(backend_, layer_memory_, shape_, tokens);
+    auto const a =
+        activations_for<Backend, Weight>::lay_out(backend_, layer_memory_, shape_, tokens);
 
     tensor_block<Backend, Weight> const& outer = model.block(lamina::outside_layers);
     forward_pass<Backend> const pass{backend_, shape_, rotary_, added.positions, wide_, {}};
