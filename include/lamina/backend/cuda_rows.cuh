@@ -151,14 +151,19 @@ struct cuda_rows {
                                             " blocks, a launch has 2147483647 at most"));
     }
     if (memory > (48 << 10)) {
-      detail::check_cuda(cudaFuncSetAttribute(reinterpret_cast<void const*>(kernel),
-                                              cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                              static_cast<int>(memory)),
-                         "cudaFuncSetAttribute", memory, " bytes of shared memory");
-      detail::check_cuda(cudaFuncSetAttribute(reinterpret_cast<void const*>(kernel),
-                                              cudaFuncAttributePreferredSharedMemoryCarveout,
-                                              cudaSharedmemCarveoutMaxShared),
-                         "cudaFuncSetAttribute", "more shared memory than cache");
+      // As much as there is, whatever this launch needs: other threads may launch the same kernel.
+      void const* const function = reinterpret_cast<void const*>(kernel);
+      cudaFuncAttributes own{};
+      detail::check_cuda(cudaFuncGetAttributes(&own, function), "cudaFuncGetAttributes",
+                         "a row kernel");
+      int const room = limits.block_memory - static_cast<int>(own.sharedSizeBytes);
+      detail::check_cuda(
+          cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, room),
+          "cudaFuncSetAttribute", room, " bytes of shared memory");
+      detail::check_cuda(
+          cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared),
+          "cudaFuncSetAttribute", "more shared memory than cache");
     }
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(blocks));
@@ -173,7 +178,7 @@ struct cuda_rows {
     config.attrs = &attribute;
     config.numAttrs = cluster > 1 ? 1 : 0;
     detail::check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), "cudaLaunchKernelEx",
-                       rows, " rows");
+                       rows, " rows, ", memory, " bytes of shared memory a block");
   }
 };
 
