@@ -115,32 +115,35 @@ struct cuda_rows {
       launch(detail::sharing_rows<Body>, rows, rows, dim3(detail::sharing_threads<Body>()),
              body.shared_bytes(), 1, body);
     } else {
-      bool const clusters = schedule == row_schedule::cluster && limits.compute_capability >= 90;
-      index_t const wanted = detail::kept_bytes(body);
-      // Blocks share a multiprocessor, so that some compute while others wait for memory: five
-      // where clusters make parts of a row that small, else three, which keep what they can.
-      index_t const few = limits.block_memory / 5 - (4 << 10);
-      index_t const most = limits.block_memory / 3 - (4 << 10);
-      unsigned blocks = 1;
-      while (clusters && blocks < 8 && wanted > blocks * few) blocks *= 2;
-      unsigned const threads =
-          clusters || wanted <= most ? detail::row_threads : detail::block_threads;
-      index_t const slot_row = index_t{threads} * slot_bytes;
-      index_t const needed = (wanted + blocks * slot_row - 1) / (blocks * slot_row);
-      index_t const slots = needed * slot_row <= most ? needed : most / slot_row;
-      index_t const memory = slots * slot_row;
-      if (clusters) {
-        launch(detail::cluster_rows<Body>, rows, blocks * rows, dim3(threads), memory, blocks, body,
-               slots, blocks);
-      } else {
-        launch(detail::block_rows<Body>, rows, rows, dim3(threads), memory, 1, body, slots);
+      // Blocks share a multiprocessor, so that some compute while others wait for memory: three, or
+      // five where a cluster makes the parts of a row that small.
+      index_t const wanted = detail::kept_bytes(body), most = limits.block_memory / 3 - (4 << 10);
+      if constexpr (schedule == row_schedule::cluster) {
+        if (limits.compute_capability >= 90) {
+          unsigned blocks = 1;
+          while (blocks < 8 && wanted > blocks * (limits.block_memory / 5 - (4 << 10))) blocks *= 2;
+          index_t const slots = slots_of((wanted + blocks - 1) / blocks, most, detail::row_threads);
+          launch(detail::cluster_rows<Body>, rows, blocks * rows, dim3(detail::row_threads),
+                 slots * detail::row_threads * slot_bytes, blocks, body, slots, blocks);
+          return;
+        }
       }
+      unsigned const threads = wanted <= most ? detail::row_threads : detail::block_threads;
+      index_t const slots = slots_of(wanted, most, threads);
+      launch(detail::block_rows<Body>, rows, rows, dim3(threads), slots * threads * slot_bytes, 1,
+             body, slots);
     }
   }
 
  private:
   static constexpr index_t blocks_of(index_t rows, unsigned rows_each) {
     return (rows + rows_each - 1) / rows_each;
+  }
+  // Slots of each thread of a block that would keep `wanted` bytes and may have `most`.
+  static constexpr index_t slots_of(index_t wanted, index_t most, index_t threads) {
+    index_t const row = threads * slot_bytes;
+    index_t const needed = (wanted + row - 1) / row;
+    return needed * row <= most ? needed : most / row;
   }
 
   template <class Kernel, class... Arguments>

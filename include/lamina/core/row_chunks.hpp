@@ -71,6 +71,40 @@ LAMINA_HOST_DEVICE LAMINA_INLINE row_chunk<T> narrow(
   return chunk;
 }
 
+// 16 bytes at once. Of an assignment nvcc makes an access for every narrow element, and words that
+// are stored over them it takes for other memory: hence instructions of our own. What follows the
+// loop that stores calls end_of_stores() before it touches the elements.
+template <storage_scalar T>
+LAMINA_HOST_DEVICE LAMINA_INLINE row_chunk<T> load_chunk(T const* from) {
+#if defined(__CUDA_ARCH__)
+  std::uint32_t words[4];
+  asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "l"(__cvta_generic_to_global(from)));
+  row_chunk<T> chunk;
+  __builtin_memcpy(&chunk, words, sizeof words);
+  return chunk;
+#else
+  return *reinterpret_cast<row_chunk<T> const*>(from);
+#endif
+}
+template <storage_scalar T>
+LAMINA_HOST_DEVICE LAMINA_INLINE void store_chunk(T* to, row_chunk<T> const& chunk) {
+#if defined(__CUDA_ARCH__)
+  std::uint32_t words[4];
+  __builtin_memcpy(words, &chunk, sizeof words);
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3]));
+#else
+  *reinterpret_cast<row_chunk<T>*>(to) = chunk;
+#endif
+}
+LAMINA_HOST_DEVICE LAMINA_INLINE void end_of_stores() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" ::: "memory");
+#endif
+}
+
 }  // namespace detail
 
 /// `size` < 2^31 elements from `data` on, chunk k of which belongs to lane k mod lanes.count(). A
@@ -113,7 +147,7 @@ class row_chunks {
   /// the end of those, for passes to come.
   LAMINA_HOST_DEVICE int fetch() const {
     int const slots = static_cast<int>(lanes_.slot_count()), end = slots < end_ ? slots : end_;
-    for (int k = begin_; k < end; ++k) lanes_.fetch(k, chunk(k));
+    for (int k = begin_; k < end; ++k) lanes_.fetch(k, data_ + place(k));
     return end;
   }
 
@@ -135,7 +169,7 @@ class row_chunks {
     pass(begin_, half, [&](int k) { return *kept(k); });
     if (fetched > begin_) lanes_.await(0);
     pass(half > begin_ ? half : begin_, fetched, [&](int k) { return *kept(k); });
-    pass(fetched > begin_ ? fetched : begin_, end_, [&](int k) { return *chunk(k); });
+    pass(fetched > begin_ ? fetched : begin_, end_, [&](int k) { return chunk(k); });
     if (head_ || tail_) {
       call(f, head_ ? part(0, padding) : nothing, tail_ ? part(end_, padding) : nothing);
     }
@@ -152,7 +186,7 @@ class row_chunks {
       f(place(k), values);
     };
     for (int k = begin_; k < fetched; ++k) call(k, *kept(k));
-    for (int k = fetched > begin_ ? fetched : begin_; k < end_; ++k) call(k, *chunk(k));
+    for (int k = fetched > begin_ ? fetched : begin_; k < end_; ++k) call(k, chunk(k));
     if (head_) call(0, part(0, padding));
     if (tail_) call(end_, part(end_, padding));
   }
@@ -164,15 +198,17 @@ class row_chunks {
       for (compute& value : values) value = f(value);
       store(first, detail::narrow<T>(values));
     });
+    detail::end_of_stores();
   }
 
   /// All elements of the lane become `value`.
   LAMINA_HOST_DEVICE void fill(T value) const {
     row_chunk<T> values;
     for (T& element : values.values) element = value;
-    for (int k = begin_; k < end_; ++k) *chunk(k) = values;
+    for (int k = begin_; k < end_; ++k) store(place(k), values);
     if (head_) store(place(0), values);
     if (tail_) store(place(end_), values);
+    detail::end_of_stores();
   }
 
  private:
@@ -188,8 +224,8 @@ class row_chunks {
     return static_cast<row_chunk<T>*>(lanes_.slot(k));
   }
   LAMINA_HOST_DEVICE int place(int k) const { return (lane_ + k * stride_) * chunk_size - lead_; }
-  LAMINA_HOST_DEVICE row_chunk<T>* chunk(int k) const {
-    return reinterpret_cast<row_chunk<T>*>(data_ + place(k));
+  LAMINA_HOST_DEVICE row_chunk<T> chunk(int k) const {
+    return detail::load_chunk(static_cast<T const*>(data_) + place(k));
   }
   LAMINA_HOST_DEVICE row_chunk<T> part(int k, T padding) const {
     row_chunk<T> values;
@@ -200,7 +236,7 @@ class row_chunks {
   }
   LAMINA_HOST_DEVICE void store(int first, row_chunk<T> const& values) const {
     if (first >= 0 && first <= size_ - chunk_size) {
-      *reinterpret_cast<row_chunk<T>*>(data_ + first) = values;
+      detail::store_chunk(data_ + first, values);
       return;
     }
     for (int i = 0; i < chunk_size; ++i) {

@@ -8,6 +8,10 @@ LAMINA_NAMESPACE_BEGIN
 
 namespace detail {
 
+struct alignas(8) word_pair {
+  std::uint32_t first, second;
+};
+
 // Element i of a row of floats becomes f(element i) in bf16, and one of them `value`; the row of
 // bf16 lies in the first half of the row. Kept says that lanes with slots have kept the row there,
 // see row_chunks. Nobody may be reading the row any more. Words of one type throughout, so that no
@@ -23,9 +27,14 @@ LAMINA_HOST_DEVICE inline void narrow_row(Lanes lanes, float* values, index_t si
     if (fetched >= 0 && aligned && lanes.slot_count() * lanes.count() * 8 >= size) {
       row_chunks const chunks(lanes, values, size);
       chunks.visit(fetched, 0.0f, [&](int first, float const(&x)[4]) {
-        for (int i = 0; i < 4 && first + i < size; i += 2) {
-          words[(first + i) / 2] = narrow_pair<bf16>(f(x[i]), f(x[i + 1]));
+        word_pair const pair{narrow_pair<bf16>(f(x[0]), f(x[1])),
+                             narrow_pair<bf16>(f(x[2]), f(x[3]))};
+        if (first + 4 <= size) {
+          *reinterpret_cast<word_pair*>(words + first / 2) = pair;
+          return;
         }
+        words[first / 2] = pair.first;
+        if (first + 2 < size) words[first / 2 + 1] = pair.second;
       });
       if (chunks.owns(element)) {
         std::uint32_t& word = words[element / 2];
