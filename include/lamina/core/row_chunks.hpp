@@ -152,7 +152,8 @@ class row_chunks {
   }
 
   /// Calls f(values) with the elements of `batch` of the lane's chunks at a time; elements beyond
-  /// the row are `padding`. Chunks before `fetched`, what fetch returned or 0, are in the slots.
+  /// the row are `padding`. Chunks before `fetched`, what fetch returned, are in the slots: none,
+  /// if that is 0 or less.
   template <class F>
   LAMINA_HOST_DEVICE void read(int fetched, T padding, F const& f) const {
     row_chunk<T> nothing;

@@ -26,7 +26,8 @@ namespace detail {
 template <class Estimator>
 concept token_local = !Estimator::sequence_wide && Estimator::coupling == ratio_coupling::own_token;
 
-// Asks for as much of a row as lanes can keep, so that it is read from memory once.
+// Asks for as much of a row as lanes can keep, so that it is read from memory once; lanes without
+// slots ask for nothing.
 template <lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline int fetch_row(Lanes lanes, T* values, index_t vocab) {
   if constexpr (keeping_lane_group<Lanes>) {
@@ -162,9 +163,9 @@ template <lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline void clear_row(Lanes lanes, T* values, index_t vocab) {
   if constexpr (keeping_lane_group<Lanes>) {
     row_chunks(lanes, values, vocab).fill(T(0.0f));
-    return;
+  } else {
+    for_each_element(lanes, 0, vocab, [values](index_t v) { values[v] = T(0.0f); });
   }
-  for_each_element(lanes, 0, vocab, [values](index_t v) { values[v] = T(0.0f); });
 }
 
 }  // namespace detail

@@ -151,11 +151,12 @@ LAMINA_HOST_DEVICE constexpr double nats_of_unit() {
   return row_unit<T>() == T(1) ? 1.0 : 0.6931471805599453;
 }
 
-// What fetch_row has asked for: nothing, where lanes have no slots or a row is read once.
+// What row_chunks::fetch has returned where nobody called it: lanes have no slots, or nothing reads
+// them. Not 0, which a lane with slots may have got.
 inline constexpr int nothing_fetched = -1;
 
-// The same by lanes that read in chunks: each has a peak and sums of its own, which meet once a
-// row. Of the first `fetched` chunks, the lanes' slots are read.
+// What summarize_blocks gives, by lanes that read in chunks: each has a peak and sums of its own,
+// which meet once a row. The first `fetched` chunks of a lane are read from its slots.
 template <bool WithEntropy, keeping_lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, index_t vocab,
                                                            compute_t<T> inverse_temperature,
@@ -205,9 +206,10 @@ LAMINA_HOST_DEVICE inline softmax_summary summarize_chunks(Lanes lanes, T* row, 
 
 }  // namespace detail
 
-/// Reads a row once, block by block: the peak and the sums are rescaled when a block raises the
-/// peak, and block sums are kept in double, so that the error does not grow with the vocabulary.
-/// A logit of -infinity (a token that cannot be drawn) has probability 0.
+/// Reads a row once. One lane, or a warp, takes it block by block: the peak and the sums are
+/// rescaled when a block raises the peak, and block sums are kept in double, so that the error does
+/// not grow with the vocabulary. Lanes of whole blocks have a peak and sums each, which become one
+/// at the end. A logit of -infinity (a token that cannot be drawn) has probability 0.
 template <bool WithEntropy, lane_group Lanes, storage_scalar T>
 LAMINA_HOST_DEVICE inline softmax_summary summarize_row(Lanes lanes, T const* row, index_t vocab,
                                                         compute_t<T> inverse_temperature) {

@@ -13,18 +13,19 @@ struct alignas(8) word_pair {
 };
 
 // Element i of a row of floats becomes f(element i) in bf16, and one of them `value`; the row of
-// bf16 lies in the first half of the row. Kept says that lanes with slots have kept the row there,
-// see row_chunks. Nobody may be reading the row any more. Words of one type throughout, so that no
-// compiler takes the two rows for different memory.
+// bf16 lies in the first half of the row. `fetched` is what row_chunks::fetch returned, and has
+// been waited for, or nothing_fetched. Nobody may be reading the row any more. Where one memory
+// holds first the one row, then the other, it is words of one type, so that no compiler takes them
+// for different memory.
 template <lane_group Lanes, class F>
 LAMINA_HOST_DEVICE inline void narrow_row(Lanes lanes, float* values, index_t size, F const& f,
                                           index_t element, float value, int fetched) {
   std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(values);
   if constexpr (keeping_lane_group<Lanes>) {
-    // The row of bf16 lies over the first half of the row: where that is kept, no one reads what
-    // another writes.
+    // The row of bf16 lies over the first half of the row: where that is kept, which a last part of
+    // a chunk never is, no one reads what is written.
     bool const aligned = reinterpret_cast<std::uintptr_t>(values) % slot_bytes == 0;
-    if (fetched >= 0 && aligned && lanes.slot_count() * lanes.count() * 8 >= size) {
+    if (fetched >= 0 && aligned && size >= 4 && lanes.slot_count() * lanes.count() * 8 >= size) {
       row_chunks const chunks(lanes, values, size);
       chunks.visit(fetched, 0.0f, [&](int first, float const(&x)[4]) {
         word_pair const pair{narrow_pair<bf16>(f(x[0]), f(x[1])),
