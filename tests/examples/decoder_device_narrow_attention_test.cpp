@@ -7,12 +7,10 @@
 
 #include "tests/examples/decoder_attention_cases.hpp"
 #include "tests/examples/decoder_device_cases.hpp"
-#include "tests/support/emulated_warp.hpp"
 
 using namespace decoder;
 using namespace decoder::testing;
 using lamina::bf16;
-using lamina::testing::with_emulated_warps;
 
 namespace {
 
@@ -74,15 +72,6 @@ TEST_CASE("narrow attention: values and gradients are near those of the host, fo
       CHECK(same_bits(many.d_qkv, one.d_qkv));
     }
   }
-}
-
-TEST_CASE("narrow attention: warps that multiply give the numbers of plain loops") {
-  attention_problem const p({6, 2, 12, 20});  // the last positions fill no tile
-  attention_outcome const plain = rounded<simulated_device<float>>(p);
-  attention_outcome const warps = rounded<with_emulated_warps<simulated_device<float>>>(p);
-  CHECK(distance(warps.mixed, plain.mixed) < 1e-6);
-  CHECK(distance(warps.log_sums, plain.log_sums) < 1e-6);
-  CHECK(distance(warps.d_qkv, plain.d_qkv) < unit / 4);  // a rounding may fall the other way
 }
 
 TEST_CASE("narrow attention: heads that are too wide for it keep the precision of float") {
