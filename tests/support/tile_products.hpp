@@ -25,7 +25,7 @@ struct tile_products_body {
   int* visits;
 
   static constexpr auto schedule = row_schedule::block;
-  static constexpr unsigned lane_count = tile_sums_lanes;
+  static constexpr unsigned lane_count = 2 * Rows;
   static constexpr int stride = Depth + 8;
 
   index_t shared_bytes() const {

@@ -74,13 +74,12 @@ struct attention_tiling {
 
 /// A tile of queries: row r is head r % heads of the part, at position r / heads of the block.
 struct query_rows {
-  index_t token;
-  int count;
-  int first_head, end_head;  // of the part
+  index_t token, count;
+  index_t first_head, end_head;  // of the part
   int heads;
   unsigned reciprocal;  // 2^16 / heads, rounded down, plus 1
 
-  LAMINA_HOST_DEVICE int size() const { return count * heads; }
+  LAMINA_HOST_DEVICE int size() const { return static_cast<int>(count * heads); }
   LAMINA_HOST_DEVICE int row_count() const { return whole_quads(size()); }
   // r / heads by a product, which takes devices less time: exact while r x heads < 2^16.
   LAMINA_HOST_DEVICE int position_of(int r) const {
@@ -90,7 +89,9 @@ struct query_rows {
     return position_of(r) < count && head_of(r) < end_head;
   }
   LAMINA_HOST_DEVICE index_t token_of(int r) const { return token + position_of(r); }
-  LAMINA_HOST_DEVICE int head_of(int r) const { return first_head + r - position_of(r) * heads; }
+  LAMINA_HOST_DEVICE index_t head_of(int r) const {
+    return first_head + r - position_of(r) * heads;
+  }
   /// The head of a row in a matrix [tokens, heads x width]; null for a row that fills a tile up.
   template <class T>
   LAMINA_HOST_DEVICE T* head(matrix_view<T> matrix, int r, index_t width) const {
@@ -108,13 +109,11 @@ struct query_rows {
 /// Part `part` of the query heads of `kv_head`, at `count` positions from `token` on.
 LAMINA_HOST_DEVICE inline query_rows query_rows_of(attention_tiling const& t, index_t kv_head,
                                                    index_t part, index_t token, index_t count) {
-  index_t const first = kv_head * t.group() + part * t.heads, end = (kv_head + 1) * t.group();
-  return {token,
-          static_cast<int>(count),
-          static_cast<int>(first),
-          static_cast<int>(first + t.heads < end ? first + t.heads : end),
-          t.heads,
-          65536u / static_cast<unsigned>(t.heads) + 1};
+  index_t const first = kv_head * t.group() + part * t.heads;
+  index_t const end = (kv_head + 1) * t.group();
+  return {token,   count,
+          first,   first + t.heads < end ? first + t.heads : end,
+          t.heads, 65536u / static_cast<unsigned>(t.heads) + 1};
 }
 
 /// A block of queries as one of its kv heads sees them, or a part of their heads.

@@ -44,119 +44,55 @@ LAMINA_HOST_DEVICE inline bool has_whole_chunks(matrix_view<float const> matrix,
          reinterpret_cast<std::uintptr_t>(matrix.data) % sizeof(quad<float>) == 0;
 }
 
-/// Rows of a head's keys or values that lie `stride` elements apart; the last are missing.
-struct successive_heads {
-  float const* first;
-  int stride, count;
-
-  LAMINA_HOST_DEVICE bool holds(int r) const { return r < count; }
-  LAMINA_HOST_DEVICE float const* operator()(int r) const { return first + r * stride; }
-};
-/// Rows of queries, or of what lies like them.
-struct query_heads {
-  query_rows own;
-  matrix_view<float const> matrix;
-  int width;
-
-  LAMINA_HOST_DEVICE bool holds(int r) const { return own.holds(r); }
-  LAMINA_HOST_DEVICE float const* operator()(int r) const {
-    return own.held_head(matrix, r, width);
-  }
-};
-
-/// Takes Rows rows of heads to a tile: ask() has them read, put() rounds and writes them, so that
-/// lanes may do something else in between. tile_sums_lanes lanes hold all chunks meanwhile; of
-/// fewer lanes each holds its first ones, and put() reads the others.
+/// tile[r + s apart, :] = row(r, s)[0 .. width), rounded, for r < rows and all s < Count; times
+/// `scale` for s = 0; 0 up to Width, and where holds(r) says that there is no such row. There is a
+/// row 0.
 ///
-/// width  elements of a head
-/// whole  whether all heads start at multiples of 16 bytes, and have whole chunks
-template <storage_scalar N, int Width, int Rows>
-class rounding_loader {
- public:
-  LAMINA_HOST_DEVICE rounding_loader(index_t width, bool whole)
-      : width_(static_cast<int>(width)), whole_(whole) {}
-
-  /// Row r is row(r), where row.holds(r). There is a row 0.
-  template <sharing_lane_group Lanes, class Row>
-  LAMINA_HOST_DEVICE void ask(Lanes lanes, Row const& row) {
-    read(static_cast<int>(lanes.lane()), static_cast<int>(lanes.count()), Rows, row);
-  }
-  /// tile[r, :] = scale row(r), rounded; 0 from `width` up to Width, and where there is no row.
-  template <sharing_lane_group Lanes, class Row>
-  LAMINA_HOST_DEVICE void put(Lanes lanes, shared_tile<N> tile, Row const& row, float scale = 1) {
-    int const lane = static_cast<int>(lanes.lane()), step = static_cast<int>(lanes.count());
-    write(lane, step, tile, Rows, row, scale);
-    if constexpr (!lamina::multiplying_lane_group<Lanes>) {
-      load(lane + batch * step, step, tile, Rows, row, scale);
-    }
-  }
-  /// The same at once, for any number of rows.
-  template <sharing_lane_group Lanes, class Row>
-  LAMINA_HOST_DEVICE void load(Lanes lanes, shared_tile<N> tile, int rows, Row const& row,
-                               float scale = 1) {
-    load(static_cast<int>(lanes.lane()), static_cast<int>(lanes.count()), tile, rows, row, scale);
-  }
-
- private:
+/// Batch  chunks that are asked for before one is used
+/// whole  whether all rows start at multiples of 16 bytes, and have whole chunks
+template <int Width, int Count, int Batch = 4, sharing_lane_group Lanes, storage_scalar N,
+          class Holds, class Row>
+LAMINA_HOST_DEVICE void load_rounded(Lanes lanes, shared_tile<N> tile, int apart, int rows,
+                                     index_t width, bool whole, float scale, Holds const& holds,
+                                     Row const& row) {
   using chunk = lamina::row_chunk<N>;
-  static constexpr int size = static_cast<int>(chunk::size), chunks = Width / size;
-  static constexpr int quads = size / 4;
-  static_assert(Rows * chunks % lamina::tile_sums_lanes == 0);
-  static constexpr int batch = Rows * chunks / static_cast<int>(lamina::tile_sums_lanes);
-
-  template <class Row>
-  LAMINA_HOST_DEVICE void load(int first, int step, shared_tile<N> tile, int count, Row const& row,
-                               float scale) {
-    for (; first < count * chunks; first += batch * step) {
-      read(first, step, count, row);
-      write(first, step, tile, count, row, scale);
-    }
-  }
-  template <class Row>
-  LAMINA_HOST_DEVICE bool holds(int e, int count, Row const& row) const {
-    return e < count * chunks && e % chunks * size < width_ && row.holds(e / chunks);
-  }
-  template <class Row>
-  LAMINA_HOST_DEVICE void read(int first, int step, int count, Row const& row) {
+  constexpr int size = static_cast<int>(chunk::size), chunks = Width / size, quads = size / 4;
+  int const cols = static_cast<int>(width), step = static_cast<int>(lanes.count());
+  for (int first = static_cast<int>(lanes.lane()); first < rows * chunks;
+       first += Batch / Count * step) {
     // Where nothing is held, row 0 is read, so that no branch keeps loads from their neighbours.
-    float const* from[batch];
-    for (int i = 0; i < batch; ++i) {
-      int const e = first + i * step;
-      bool const held = holds(e, count, row);
-      from[i] = row(held ? e / chunks : 0) + (held ? e % chunks * size : 0);
+    float const* from[Batch];
+    bool held[Batch];
+    for (int i = 0; i < Batch; ++i) {
+      int const e = first + i / Count * step, r = e / chunks, col = e % chunks * size;
+      held[i] = r < rows && col < cols && holds(r);
+      from[i] = row(held[i] ? r : 0, i % Count) + (held[i] ? col : 0);
     }
-    if (whole_) {
-      for (int i = 0; i < batch; ++i) {
+    quad<float> loaded[Batch][quads];
+    if (whole) {
+      for (int i = 0; i < Batch; ++i) {
         for (int q = 0; q < quads; ++q) {
-          loaded_[i][q] = reinterpret_cast<quad<float> const*>(from[i])[q];
+          loaded[i][q] = reinterpret_cast<quad<float> const*>(from[i])[q];
         }
       }
     } else {
-      for (int i = 0; i < batch; ++i) {
-        int const rest = width_ - (first + i * step) % chunks * size;
-        for (int c = 0; c < size; ++c) loaded_[i][c / 4].v[c % 4] = c < rest ? from[i][c] : 0.0f;
+      for (int i = 0; i < Batch; ++i) {
+        int const rest = cols - (first + i / Count * step) % chunks * size;
+        for (int c = 0; c < size; ++c) loaded[i][c / 4].v[c % 4] = c < rest ? from[i][c] : 0.0f;
       }
     }
-  }
-  template <class Row>
-  LAMINA_HOST_DEVICE void write(int first, int step, shared_tile<N> tile, int count, Row const& row,
-                                float scale) const {
-    for (int i = 0; i < batch; ++i) {
-      int const e = first + i * step;
-      if (e >= count * chunks) continue;
-      bool const held = holds(e, count, row);
+    for (int i = 0; i < Batch; ++i) {
+      int const e = first + i / Count * step, r = e / chunks;
+      if (r >= rows) continue;
       chunk rounded;
       for (int c = 0; c < size; ++c) {
-        rounded.values[c] = static_cast<N>(held ? scale * loaded_[i][c / 4].v[c % 4] : 0.0f);
+        float const value = held[i] ? loaded[i][c / 4].v[c % 4] : 0.0f;
+        rounded.values[c] = static_cast<N>(i % Count == 0 ? scale * value : value);
       }
-      *reinterpret_cast<chunk*>(tile.row(e / chunks) + e % chunks * size) = rounded;
+      *reinterpret_cast<chunk*>(tile.row(r + i % Count * apart) + e % chunks * size) = rounded;
     }
   }
-
-  int width_;
-  bool whole_;
-  quad<float> loaded_[batch][quads];
-};
+}
 
 /// row(r)[0 .. width) = scale(i) times what lanes hold of row r in their piece i, where row(r) is
 /// not null.
@@ -189,7 +125,7 @@ struct narrow_attention {
   static constexpr int rows = attention_tiling::narrow_queries;
   static constexpr int step = narrow_step<Width>;
   static constexpr auto schedule = lamina::row_schedule::block;
-  static constexpr unsigned lane_count = lamina::tile_sums_lanes;
+  static constexpr unsigned lane_count = 2 * rows;
 
   attention_arguments<float> of;
 
@@ -209,10 +145,10 @@ struct narrow_attention {
     narrow_memory<N> memory{static_cast<N*>(lanes.shared())};
     auto const query = memory.tile(rows, Width);
     auto const key = memory.tile(step, Width), value = memory.tile(step, Width);
-    rounding_loader<N, Width, step> query_loader(width, has_whole_chunks(of.queries, width));
-    query_loader.load(lanes, query, whole_blocks(used),
-                      query_heads{own, of.queries, static_cast<int>(width)},
-                      1.0f / std::sqrt(static_cast<float>(width)));
+    load_rounded<Width, 1>(
+        lanes, query, 0, whole_blocks(used), width, has_whole_chunks(of.queries, width),
+        1.0f / std::sqrt(static_cast<float>(width)), [&](int r) { return own.holds(r); },
+        [&](int r, int) { return own.held_head(of.queries, r, width); });
 
     lamina::tile_sums<Lanes, rows, Width> sum(lanes, used);
     float peak[sum.most_rows], total[sum.most_rows];
@@ -223,17 +159,18 @@ struct narrow_attention {
       peak[i] = -1e30f;
       total[i] = 0;
     }
-    rounding_loader<N, Width, step> loader(
-        width, has_whole_chunks(of.keys, width) && has_whole_chunks(of.values, width));
-    auto const rows_of = [&](matrix_view<float const> matrix, int first) {
-      return successive_heads{matrix.row(first_key + first).data + column,
-                              static_cast<int>(matrix.stride), seen - first};
-    };
-    loader.ask(lanes, rows_of(of.keys, 0));
+    bool const whole = has_whole_chunks(of.keys, width) && has_whole_chunks(of.values, width);
+    float const* keys = of.keys.row(first_key).data + column;
+    float const* values = of.values.row(first_key).data + column;
+    int const key_stride = static_cast<int>(of.keys.stride);
+    int const value_stride = static_cast<int>(of.values.stride);
     for (int first = 0; first < seen; first += step) {
-      // Values are read while scores are computed, the next keys while values are mixed.
-      loader.put(lanes, key, rows_of(of.keys, first));
-      loader.ask(lanes, rows_of(of.values, first));
+      lanes.sync();
+      load_rounded<Width, 2>(
+          lanes, key, step, step, width, whole, 1, [&](int r) { return first + r < seen; },
+          [&](int r, int s) { return s == 0 ? keys + r * key_stride : values + r * value_stride; });
+      keys += index_t{step} * key_stride;
+      values += index_t{step} * value_stride;
       lanes.sync();
       lamina::tile_sums<Lanes, rows, step> weight(lanes, used);
       weight.template add_transposed_product<Width>(query, key);
@@ -255,9 +192,6 @@ struct narrow_attention {
         if (shrink == 1) continue;
         for (int j = 0; j < sum.col_count(); ++j) sum(i, j) *= shrink;
       }
-      loader.put(lanes, value, rows_of(of.values, first));
-      if (first + step < seen) loader.ask(lanes, rows_of(of.keys, first + step));
-      lanes.sync();
       sum.add_product(weight, value);
     }
     for (int i = 0; i < sum.row_count(); ++i) total[i] = sum.sum_of_row(total[i]);
@@ -282,7 +216,7 @@ struct narrow_query_gradients {
   static constexpr int rows = attention_tiling::narrow_queries;
   static constexpr int step = 32;  // two products and the gradient have to fit in registers
   static constexpr auto schedule = lamina::row_schedule::block;
-  static constexpr unsigned lane_count = lamina::tile_sums_lanes;
+  static constexpr unsigned lane_count = 2 * rows;
 
   attention_gradients<float> from;
   vector_view<attention_block const> blocks;
@@ -302,12 +236,12 @@ struct narrow_query_gradients {
     narrow_memory<N> memory{static_cast<N*>(lanes.shared())};
     auto const query = memory.tile(rows, Width), d_out = memory.tile(rows, Width);
     auto const key = memory.tile(step, Width), value = memory.tile(step, Width);
-    rounding_loader<N, Width, step> loader(
-        width, has_whole_chunks(from.qkv, width) && has_whole_chunks(from.d_mixed, width));
-    loader.load(lanes, query, whole_blocks(used),
-                query_heads{own, from.qkv, static_cast<int>(width)}, from.scale());
-    loader.load(lanes, d_out, whole_blocks(used),
-                query_heads{own, from.d_mixed, static_cast<int>(width)});
+    bool const whole = has_whole_chunks(from.qkv, width);
+    load_rounded<Width, 2>(
+        lanes, query, rows, whole_blocks(used), width,
+        whole && has_whole_chunks(from.d_mixed, width), from.scale(),
+        [&](int r) { return own.holds(r); },
+        [&](int r, int s) { return own.held_head(s == 0 ? from.qkv : from.d_mixed, r, width); });
     lanes.sync();
 
     lamina::tile_sums<Lanes, rows, Width> d_query(lanes, used);
@@ -335,26 +269,19 @@ struct narrow_query_gradients {
         from.products(own.token_of(r), own.head_of(r)) = dot[i];
       }
     }
-    auto const keys = [&](int first) {
-      return successive_heads{from.key(from.qkv, first_key + first, work.kv_head),
-                              static_cast<int>(from.qkv.stride), seen - first};
-    };
-    auto const values = [&](int first) {
-      return successive_heads{from.value(from.qkv, first_key + first, work.kv_head),
-                              static_cast<int>(from.qkv.stride), seen - first};
-    };
-    loader.ask(lanes, keys(0));
+    float const* keys = from.key(from.qkv, first_key, work.kv_head);
+    int const stride = static_cast<int>(from.qkv.stride);
+    int const to_value = static_cast<int>(from.tiling.kv_head_count * width);
     for (int first = 0; first < seen; first += step) {
-      // Values are read while scores are computed, the next keys while gradients are.
-      loader.put(lanes, key, keys(first));
-      loader.ask(lanes, values(first));
+      lanes.sync();
+      load_rounded<Width, 2>(
+          lanes, key, step, step, width, whole, 1, [&](int r) { return first + r < seen; },
+          [&](int r, int s) { return keys + r * stride + s * to_value; });
+      keys += index_t{step} * stride;
       lanes.sync();
       lamina::tile_sums<Lanes, rows, step> ds(lanes, used), d_weight(lanes, used);
       ds.template add_transposed_product<Width>(query, key);
-      loader.put(lanes, value, values(first));
-      lanes.sync();
       d_weight.template add_transposed_product<Width>(d_out, value);
-      if (first + step < seen) loader.ask(lanes, keys(first + step));
       for (int i = 0; i < ds.row_count(); ++i) {
         hide_unseen(ds, i, own_seen[i] - first);
         for (int j = 0; j < ds.col_count(); ++j) {
@@ -363,7 +290,6 @@ struct narrow_query_gradients {
         }
       }
       d_query.add_product(ds, key);
-      lanes.sync();
     }
     query_rows const to = query_work_of(from.tiling, blocks, row).own;  // not kept in registers
     store_sums(
@@ -380,7 +306,7 @@ struct narrow_key_value_gradients {
   static constexpr int rows = attention_tiling::narrow_keys;
   static constexpr int step = narrow_step<Width>;
   static constexpr auto schedule = lamina::row_schedule::block;
-  static constexpr unsigned lane_count = lamina::tile_sums_lanes;
+  static constexpr unsigned lane_count = 2 * rows;
 
   attention_gradients<float> from;
   vector_view<attention_block const> blocks;
@@ -403,77 +329,53 @@ struct narrow_key_value_gradients {
     auto const key = memory.tile(rows, Width), value = memory.tile(rows, Width);
     auto const query = memory.tile(step, Width), d_out = memory.tile(step, Width);
     seen_query* const seen = reinterpret_cast<seen_query*>(memory.next);
-    rounding_loader<N, Width, step> loader(
-        width, has_whole_chunks(from.qkv, width) && has_whole_chunks(from.d_mixed, width));
-    int const stride = static_cast<int>(from.qkv.stride);
-    loader.load(lanes, key, rows,
-                successive_heads{from.key(from.qkv, block.token, kv_head), stride, used});
-    loader.load(lanes, value, rows,
-                successive_heads{from.value(from.qkv, block.token, kv_head), stride, used});
+    bool const whole = has_whole_chunks(from.qkv, width);
+    bool const whole_queries = whole && has_whole_chunks(from.d_mixed, width);
+    load_rounded<Width, 2>(
+        lanes, key, rows, rows, width, whole, 1, [&](int r) { return r < used; },
+        [&](int r, int s) {
+          return s == 0 ? from.key(from.qkv, block.token + r, kv_head)
+                        : from.value(from.qkv, block.token + r, kv_head);
+        });
 
     lamina::tile_sums<Lanes, rows, Width> d_key(lanes, used), d_value(lanes, used);
-    int const positions = step / tiling.heads;
-    int const end_head = static_cast<int>((kv_head + 1) * tiling.group());
-    // At most so many positions from a token on.
-    auto const count_from = [&](index_t token) {
-      index_t const rest = block.end - token;
-      return rest < positions ? static_cast<int>(rest) : positions;
-    };
-    query_rows const first =
-        query_rows_of(tiling, kv_head, 0, block.token, count_from(block.token));
-    // The next part of the heads, or the first one further on.
-    auto const after = [&](query_rows const& rows_before) {
-      query_rows next = first;
-      if (rows_before.end_head < end_head) {
-        next = rows_before;
-        next.first_head += next.heads;
-        next.end_head =
-            next.first_head + next.heads < end_head ? next.first_head + next.heads : end_head;
-      } else {
-        next.token = rows_before.token + positions;
-        next.count = count_from(next.token);
-      }
-      return next;
-    };
-    auto const look_up = [&](query_rows const& own, int r) {
-      if (r >= step || !own.holds(r)) return seen_query{};
-      index_t const token = own.token_of(r);
-      int const head = own.head_of(r);
-      return seen_query{from.log_sums(token, head), from.products(token, head),
-                        static_cast<int>(token - block.token) + 1};
-    };
-    query_rows own = first;
-    loader.ask(lanes, query_heads{own, from.qkv, static_cast<int>(width)});
-    seen_query next_seen = look_up(own, lane);
-    while (own.token < block.end) {
-      // d_out is read while scores are computed, the next queries while gradients are.
-      loader.put(lanes, query, query_heads{own, from.qkv, static_cast<int>(width)}, from.scale());
-      query_heads const d_heads{own, from.d_mixed, static_cast<int>(width)};
-      loader.ask(lanes, d_heads);
-      if (lane < step) seen[lane] = next_seen;
-      for (int r = lane + lane_step; r < step; r += lane_step) seen[r] = look_up(own, r);
-      lanes.sync();
-      lamina::tile_sums<Lanes, rows, step> weight(lanes, used), ds(lanes, used);
-      weight.template add_transposed_product<Width>(key, query);
-      loader.put(lanes, d_out, d_heads);
-      lanes.sync();
-      ds.template add_transposed_product<Width>(value, d_out);
-      own = after(own);
-      if (own.token < block.end) {
-        loader.ask(lanes, query_heads{own, from.qkv, static_cast<int>(width)});
-        next_seen = look_up(own, lane);
-      }
-      for (int j = 0; j < ds.col_count(); ++j) {
-        seen_query const q = seen[ds.col(j)];
-        for (int i = 0; i < ds.row_count(); ++i) {
-          float const p = ds.row(i) < q.key_count ? lamina::row_exp(weight(i, j) - q.log_sum) : 0;
-          weight(i, j) = p;
-          ds(i, j) = p * (ds(i, j) - q.dot);
+    index_t const positions = step / tiling.heads;
+    for (index_t token = block.token; token < block.end; token += positions) {
+      index_t const count = block.end - token < positions ? block.end - token : positions;
+      for (index_t part = 0; part < tiling.parts(); ++part) {
+        query_rows const own = query_rows_of(tiling, kv_head, part, token, count);
+        auto const look_up = [&](int r) {
+          if (!own.holds(r)) return seen_query{};
+          index_t const t = own.token_of(r), head = own.head_of(r);
+          return seen_query{from.log_sums(t, head), from.products(t, head),
+                            static_cast<int>(t - block.token) + 1};
+        };
+        // Asked for before the tiles, and put in its place after them, so that nobody waits twice.
+        seen_query const first = lane < step ? look_up(lane) : seen_query{};
+        lanes.sync();
+        load_rounded<Width, 2, 8>(
+            lanes, query, step, step, width, whole_queries, from.scale(),
+            [&](int r) { return own.holds(r); },
+            [&](int r, int s) {
+              return own.held_head(s == 0 ? from.qkv : from.d_mixed, r, width);
+            });
+        if (lane < step) seen[lane] = first;
+        for (int r = lane + lane_step; r < step; r += lane_step) seen[r] = look_up(r);
+        lanes.sync();
+        lamina::tile_sums<Lanes, rows, step> weight(lanes, used), ds(lanes, used);
+        weight.template add_transposed_product<Width>(key, query);
+        ds.template add_transposed_product<Width>(value, d_out);
+        for (int j = 0; j < ds.col_count(); ++j) {
+          seen_query const q = seen[ds.col(j)];
+          for (int i = 0; i < ds.row_count(); ++i) {
+            float const p = ds.row(i) < q.key_count ? lamina::row_exp(weight(i, j) - q.log_sum) : 0;
+            weight(i, j) = p;
+            ds(i, j) = p * (ds(i, j) - q.dot);
+          }
         }
+        d_value.add_product(weight, d_out);
+        d_key.add_product(ds, query);
       }
-      d_value.add_product(weight, d_out);
-      d_key.add_product(ds, query);
-      lanes.sync();
     }
     auto const one = [](int) { return 1.0f; };
     store_sums(d_key, width, one, [&](int r) {

@@ -72,36 +72,32 @@ __device__ void multiply_matrices(float (&sums)[4], four_matrices const& a, unsi
 
 }  // namespace detail
 
-/// plain_tile_sums by the four warps of a block of tile_sums_lanes threads. Each holds the sums of
-/// neighbouring rows, 16 or more; a lane, two pieces of rows in every 16. Warps of unused rows do
-/// nothing. Rows of tiles should start in different banks: strides of an odd number of 16 bytes.
+/// plain_tile_sums by the warps of a block: warp w holds rows 16 w .. 16 w + 15, a lane two pieces
+/// of rows. Needs 2 Rows threads at least; warps beyond the used rows do nothing. Tiles' rows have
+/// to be conflict-free: strides of an odd number of 16 bytes.
 ///
 /// Source of the layouts: PTX ISA 8.7, sections 9.7.14.5.8 (mma.m16n8k16) and 9.7.14.5.15
 /// (ldmatrix).
 template <int Rows, int Cols>
 class warp_tile_sums {
   static_assert(Rows % 16 == 0 && Cols % 16 == 0, "lamina: tensor cores multiply blocks of 16");
-  static constexpr int warp_rows = Rows <= 64 ? 16 : Rows / 4;
-  static constexpr int blocks = warp_rows / 16;
 
  public:
-  static constexpr int most_rows = 2 * blocks;
+  static constexpr int most_rows = 2;
 
   template <class Lanes>
   __device__ warp_tile_sums(Lanes, int rows) : used_(first_row() < rows) {
-    for (auto& row : sums_) {
-      for (auto& block : row) {
-        for (float& sum : block) sum = 0;
-      }
+    for (auto& block : sums_) {
+      for (float& sum : block) sum = 0;
     }
   }
 
-  __device__ static constexpr int row_count() { return most_rows; }
+  __device__ static constexpr int row_count() { return 2; }
   __device__ static int row(int i) { return first_row() + lane() / 4 + 8 * i; }
   __device__ static constexpr int col_count() { return Cols / 4; }
   __device__ static int col(int j) { return j / 2 * 8 + lane() % 4 * 2 + j % 2; }
-  __device__ float& operator()(int i, int j) { return sums_[i / 2][j / 2][i % 2 * 2 + j % 2]; }
-  __device__ float operator()(int i, int j) const { return sums_[i / 2][j / 2][i % 2 * 2 + j % 2]; }
+  __device__ float& operator()(int i, int j) { return sums_[j / 2][2 * i + j % 2]; }
+  __device__ float operator()(int i, int j) const { return sums_[j / 2][2 * i + j % 2]; }
 
   // The four lanes of a row are neighbours.
   __device__ static float sum_of_row(float value) {
@@ -115,23 +111,18 @@ class warp_tile_sums {
 
   template <int Depth, detail::tensor_core_number T>
   __device__ void add_transposed_product(shared_tile<T> a, shared_tile<T> b) {
+    static_assert(Depth % 16 == 0, "lamina: tensor cores multiply blocks of 16");
     if (!used_) return;
     T const* const x = a.row(first_row() + lane() % 16) + lane() / 16 * 8;
     T const* const y = b.row(lane() % 8 + lane() / 16 * 8) + lane() / 8 % 2 * 8;
 #pragma unroll
     for (int k = 0; k < Depth; k += 16) {
-      detail::four_matrices left[blocks];
-#pragma unroll
-      for (int m = 0; m < blocks; ++m) left[m] = detail::load_matrices(x + m * 16 * a.stride + k);
+      detail::four_matrices const left = detail::load_matrices(x + k);
 #pragma unroll
       for (int n = 0; n < Cols; n += 16) {
         detail::four_matrices const right = detail::load_matrices(y + n * b.stride + k);
-#pragma unroll
-        for (int m = 0; m < blocks; ++m) {
-          detail::multiply_matrices<T>(sums_[m][n / 8], left[m], right.pairs[0], right.pairs[1]);
-          detail::multiply_matrices<T>(sums_[m][n / 8 + 1], left[m], right.pairs[2],
-                                       right.pairs[3]);
-        }
+        detail::multiply_matrices<T>(sums_[n / 8], left, right.pairs[0], right.pairs[1]);
+        detail::multiply_matrices<T>(sums_[n / 8 + 1], left, right.pairs[2], right.pairs[3]);
       }
     }
   }
@@ -142,27 +133,21 @@ class warp_tile_sums {
     T const* const y = b.row(lane() % 16) + lane() / 16 * 8;
 #pragma unroll
     for (int k = 0; k < Depth; k += 16) {
-      detail::four_matrices left[blocks];
-#pragma unroll
-      for (int m = 0; m < blocks; ++m) left[m] = a.template rounded<T>(m, k);
+      detail::four_matrices const left = a.template rounded<T>(k);
 #pragma unroll
       for (int n = 0; n < Cols; n += 16) {
         detail::four_matrices const right = detail::load_transposed_matrices(y + k * b.stride + n);
-#pragma unroll
-        for (int m = 0; m < blocks; ++m) {
-          detail::multiply_matrices<T>(sums_[m][n / 8], left[m], right.pairs[0], right.pairs[1]);
-          detail::multiply_matrices<T>(sums_[m][n / 8 + 1], left[m], right.pairs[2],
-                                       right.pairs[3]);
-        }
+        detail::multiply_matrices<T>(sums_[n / 8], left, right.pairs[0], right.pairs[1]);
+        detail::multiply_matrices<T>(sums_[n / 8 + 1], left, right.pairs[2], right.pairs[3]);
       }
     }
   }
 
-  /// Columns [first, first + 16) of the warp's m-th 16 rows, rounded: the left factor of a product.
+  /// Columns [first, first + 16) of the warp's rows, rounded: the left factor of a product.
   template <detail::tensor_core_number T>
-  __device__ detail::four_matrices rounded(int m, int first) const {
-    float const(&left)[4] = sums_[m][first / 8];
-    float const(&right)[4] = sums_[m][first / 8 + 1];
+  __device__ detail::four_matrices rounded(int first) const {
+    float const(&left)[4] = sums_[first / 8];
+    float const(&right)[4] = sums_[first / 8 + 1];
     return {{detail::rounded_pair<T>(left[0], left[1]), detail::rounded_pair<T>(left[2], left[3]),
              detail::rounded_pair<T>(right[0], right[1]),
              detail::rounded_pair<T>(right[2], right[3])}};
@@ -170,10 +155,10 @@ class warp_tile_sums {
 
  private:
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
-  __device__ static int first_row() { return static_cast<int>(threadIdx.x) / 32 * warp_rows; }
+  __device__ static int first_row() { return static_cast<int>(threadIdx.x) / 32 * 16; }
 
   bool used_;
-  float sums_[blocks][Cols / 8][4];  // blocks [16, 8]
+  float sums_[Cols / 8][4];  // blocks [16, 8]
 };
 
 LAMINA_NAMESPACE_END

@@ -53,7 +53,7 @@ class plain_tile_sums {
 
   /// this += a b^T.
   ///
-  /// a  [rows, Depth]  in room for Rows rows, of which the others may hold anything
+  /// a  [rows, Depth]  rounded up to a multiple of 16 rows, which have to be there
   /// b  [Cols, Depth]
   template <int Depth, storage_scalar T>
   LAMINA_HOST_DEVICE void add_transposed_product(shared_tile<T> a, shared_tile<T> b) {
@@ -94,9 +94,6 @@ template <class L>
 concept multiplying_lane_group = sharing_lane_group<L> && requires {
   typename L::template tile_sums<16, 16>;
 };
-
-/// How many lanes of a device hold sums together: the lane_count of bodies that use them.
-inline constexpr unsigned tile_sums_lanes = 128;
 
 namespace detail {
 template <class Lanes, int Rows, int Cols>
