@@ -48,40 +48,39 @@ LAMINA_HOST_DEVICE inline bool has_whole_chunks(matrix_view<float const> matrix,
 /// `scale` for s = 0; 0 up to Width, and where holds(r) says that there is no such row. There is a
 /// row 0.
 ///
-/// Batch  chunks that are asked for before one is used
 /// whole  whether all rows start at multiples of 16 bytes, and have whole chunks
-template <int Width, int Count, int Batch = 4, sharing_lane_group Lanes, storage_scalar N,
-          class Holds, class Row>
+template <int Width, int Count, sharing_lane_group Lanes, storage_scalar N, class Holds, class Row>
 LAMINA_HOST_DEVICE void load_rounded(Lanes lanes, shared_tile<N> tile, int apart, int rows,
                                      index_t width, bool whole, float scale, Holds const& holds,
                                      Row const& row) {
   using chunk = lamina::row_chunk<N>;
   constexpr int size = static_cast<int>(chunk::size), chunks = Width / size, quads = size / 4;
+  constexpr int batch = 4;  // chunks that are asked for before one is used
   int const cols = static_cast<int>(width), step = static_cast<int>(lanes.count());
   for (int first = static_cast<int>(lanes.lane()); first < rows * chunks;
-       first += Batch / Count * step) {
+       first += batch / Count * step) {
     // Where nothing is held, row 0 is read, so that no branch keeps loads from their neighbours.
-    float const* from[Batch];
-    bool held[Batch];
-    for (int i = 0; i < Batch; ++i) {
+    float const* from[batch];
+    bool held[batch];
+    for (int i = 0; i < batch; ++i) {
       int const e = first + i / Count * step, r = e / chunks, col = e % chunks * size;
       held[i] = r < rows && col < cols && holds(r);
       from[i] = row(held[i] ? r : 0, i % Count) + (held[i] ? col : 0);
     }
-    quad<float> loaded[Batch][quads];
+    quad<float> loaded[batch][quads];
     if (whole) {
-      for (int i = 0; i < Batch; ++i) {
+      for (int i = 0; i < batch; ++i) {
         for (int q = 0; q < quads; ++q) {
           loaded[i][q] = reinterpret_cast<quad<float> const*>(from[i])[q];
         }
       }
     } else {
-      for (int i = 0; i < Batch; ++i) {
+      for (int i = 0; i < batch; ++i) {
         int const rest = cols - (first + i / Count * step) % chunks * size;
         for (int c = 0; c < size; ++c) loaded[i][c / 4].v[c % 4] = c < rest ? from[i][c] : 0.0f;
       }
     }
-    for (int i = 0; i < Batch; ++i) {
+    for (int i = 0; i < batch; ++i) {
       int const e = first + i / Count * step, r = e / chunks;
       if (r >= rows) continue;
       chunk rounded;
@@ -323,7 +322,6 @@ struct narrow_key_value_gradients {
     index_t const kv_head = row % tiling.kv_head_count, width = tiling.width;
     attention_block const block = blocks[row / tiling.kv_head_count];
     int const used = static_cast<int>(block.count);
-    int const lane = static_cast<int>(lanes.lane()), lane_step = static_cast<int>(lanes.count());
 
     narrow_memory<N> memory{static_cast<N*>(lanes.shared())};
     auto const key = memory.tile(rows, Width), value = memory.tile(rows, Width);
@@ -344,23 +342,21 @@ struct narrow_key_value_gradients {
       index_t const count = block.end - token < positions ? block.end - token : positions;
       for (index_t part = 0; part < tiling.parts(); ++part) {
         query_rows const own = query_rows_of(tiling, kv_head, part, token, count);
-        auto const look_up = [&](int r) {
-          if (!own.holds(r)) return seen_query{};
-          index_t const t = own.token_of(r), head = own.head_of(r);
-          return seen_query{from.log_sums(t, head), from.products(t, head),
-                            static_cast<int>(t - block.token) + 1};
-        };
-        // Asked for before the tiles, and put in its place after them, so that nobody waits twice.
-        seen_query const first = lane < step ? look_up(lane) : seen_query{};
         lanes.sync();
-        load_rounded<Width, 2, 8>(
+        load_rounded<Width, 2>(
             lanes, query, step, step, width, whole_queries, from.scale(),
             [&](int r) { return own.holds(r); },
             [&](int r, int s) {
               return own.held_head(s == 0 ? from.qkv : from.d_mixed, r, width);
             });
-        if (lane < step) seen[lane] = first;
-        for (int r = lane + lane_step; r < step; r += lane_step) seen[r] = look_up(r);
+        for (int r = static_cast<int>(lanes.lane()); r < step;
+             r += static_cast<int>(lanes.count())) {
+          seen[r] = {};
+          if (!own.holds(r)) continue;
+          index_t const t = own.token_of(r), head = own.head_of(r);
+          seen[r] = {from.log_sums(t, head), from.products(t, head),
+                     static_cast<int>(t - block.token) + 1};
+        }
         lanes.sync();
         lamina::tile_sums<Lanes, rows, step> weight(lanes, used), ds(lanes, used);
         weight.template add_transposed_product<Width>(key, query);
