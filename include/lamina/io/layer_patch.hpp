@@ -74,7 +74,7 @@ class layer_patch {
                           std::vector<T>(parameter.weight.begin(), parameter.weight.end()),
                           hash});
     }
-    std::ranges::sort(tensors_, {}, &tensor::name);
+    detail::sort_by_name(tensors_);
   }
 
   /// Reads a patch. Throws format_error naming the file, the value and what was expected if it is
@@ -137,8 +137,8 @@ class layer_patch {
   /// Names the shape that a tensor has in files; without it a tensor is flat. Throws config_error
   /// if the patch has no such tensor, shape_error if the shape has another number of elements.
   void reshape(std::string_view name, std::vector<index_t> shape) {
-    auto const place = std::ranges::lower_bound(tensors_, name, {}, &tensor::name);
-    if (place == tensors_.end() || place->name != name) {
+    tensor* const place = detail::find_by_name(tensors_, name);
+    if (place == nullptr) {
       throw_config_error("layer_patch::reshape: the patch has no tensor ", name);
     }
     if (element_count(shape) != static_cast<index_t>(place->values.size())) {
@@ -227,8 +227,8 @@ class layer_patch {
   void exchange(char const* function, std::vector<parameter_view<T>> const& parameters) {
     model_hash const before = check(function, parameters);
     for (parameter_view<T> const& parameter : parameters) {
-      auto const place = std::ranges::lower_bound(tensors_, parameter.name, {}, &tensor::name);
-      if (place == tensors_.end() || place->name != parameter.name) continue;
+      tensor* const place = detail::find_by_name(tensors_, parameter.name);
+      if (place == nullptr) continue;
       std::swap_ranges(place->values.begin(), place->values.end(), parameter.weight.begin());
       place->hash = before.find(parameter.name)->hash;
     }
@@ -263,14 +263,14 @@ layer_patch<T> compose(layer_patch<T> const& first, layer_patch<T> const& second
   }
   if (!chained) result.result_hash_ += first.result_hash_ - first.base_hash_;
   for (tensor const& t : first.tensors_) {
-    if (!std::ranges::binary_search(second.tensors_, t.name, {}, &tensor::name)) {
+    if (detail::find_by_name(second.tensors_, t.name) == nullptr) {
       result.tensors_.push_back(t);
     } else if (!chained) {
       throw_config_error("compose: both patches of base ", hex_text(first.base_hash_), " have ",
                          t.name, ", expected no common tensor");
     }
   }
-  std::ranges::sort(result.tensors_, {}, &tensor::name);
+  detail::sort_by_name(result.tensors_);
   return result;
 }
 

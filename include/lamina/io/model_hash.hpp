@@ -3,7 +3,6 @@
 // change of some tensors without a look at the others.
 #pragma once
 
-#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -108,7 +107,7 @@ class model_hash {
           {std::string(parameter.name), tensor_hash<T>(parameter.name, parameter.weight)});
       value_ += tensors_.back().hash;
     }
-    std::ranges::sort(tensors_, {}, &tensor::name);
+    detail::sort_by_name(tensors_);
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       if (tensors_[i].name.empty() || (i > 0 && tensors_[i].name == tensors_[i - 1].name)) {
         throw_config_error("model_hash: the name \"", tensors_[i].name,
@@ -122,8 +121,7 @@ class model_hash {
   std::vector<tensor> const& tensors() const noexcept { return tensors_; }
   /// The tensor of that name, or null.
   tensor const* find(std::string_view name) const noexcept {
-    auto const place = std::ranges::lower_bound(tensors_, name, {}, &tensor::name);
-    return place != tensors_.end() && place->name == name ? &*place : nullptr;
+    return detail::find_by_name(tensors_, name);
   }
 
  private:

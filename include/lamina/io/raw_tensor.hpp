@@ -2,6 +2,7 @@
 // Tensors as files hold them: a name, a type, a shape, bytes; and their conversion to scalars.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -128,6 +129,20 @@ std::string_view bytes_of(vector_view<T const> values) noexcept {
 }
 
 namespace detail {
+
+// Of things with a name. Not by std::ranges, whose checks every user of the umbrella would compile.
+template <class T>
+void sort_by_name(std::vector<T>& things) {
+  std::sort(things.begin(), things.end(), [](T const& a, T const& b) { return a.name < b.name; });
+}
+// The one of that name among sorted ones, or null.
+template <class Things>
+auto find_by_name(Things& things, std::string_view name) noexcept -> decltype(things.data()) {
+  auto const place = std::lower_bound(
+      things.begin(), things.end(), name,
+      [](auto const& thing, std::string_view sought) { return thing.name < sought; });
+  return place != things.end() && place->name == name ? &*place : nullptr;
+}
 
 template <storage_scalar From, storage_scalar To>
 void convert_elements(char const* from, vector_view<To> to) noexcept {

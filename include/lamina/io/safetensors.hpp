@@ -172,8 +172,7 @@ class safetensors_file {
 
   /// The tensor of that name, or null.
   raw_tensor const* find(std::string_view name) const noexcept {
-    auto const place = std::ranges::lower_bound(tensors_, name, {}, &raw_tensor::name);
-    return place != tensors_.end() && place->name == name ? &*place : nullptr;
+    return detail::find_by_name(tensors_, name);
   }
   /// The tensor of that name. Throws format_error if there is none.
   raw_tensor const& at(std::string_view name) const {
@@ -196,7 +195,7 @@ class safetensors_file {
 
   void adopt(detail::safetensors_content content) {
     std::ranges::move(content.tensors, std::back_inserter(tensors_));
-    std::ranges::sort(tensors_, {}, &raw_tensor::name);
+    detail::sort_by_name(tensors_);
     metadata_.merge(content.metadata);
   }
 
@@ -217,7 +216,7 @@ class safetensors_file {
       mapped_file const& file =
           files_.emplace_back(detail::parent_directory(source_) + "/" + file_name);
       detail::safetensors_content content = detail::parse_safetensors(file.bytes(), file.path());
-      std::ranges::sort(content.tensors, {}, &raw_tensor::name);
+      detail::sort_by_name(content.tensors);
       std::erase_if(content.tensors, [&names = names](raw_tensor const& tensor) {
         return !std::ranges::binary_search(names, tensor.name);
       });
