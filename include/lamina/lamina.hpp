@@ -23,6 +23,7 @@
 #include "lamina/core/scalar.hpp"
 #include "lamina/core/tile_sums.hpp"
 #include "lamina/core/view.hpp"
+#include "lamina/core/warp_tile_sums.hpp"
 #include "lamina/fwd.hpp"
 #include "lamina/io/atomic_file.hpp"
 #include "lamina/io/mapped_file.hpp"

@@ -7,10 +7,12 @@
 
 #include "tests/examples/decoder_attention_cases.hpp"
 #include "tests/examples/decoder_device_cases.hpp"
+#include "tests/support/emulated_warp.hpp"
 
 using namespace decoder;
 using namespace decoder::testing;
 using lamina::bf16;
+using lamina::testing::with_emulated_warps;
 
 namespace {
 
@@ -71,6 +73,19 @@ TEST_CASE("narrow attention: values and gradients are near those of the host, fo
       CHECK(same_bits(many.log_sums, one.log_sums));
       CHECK(same_bits(many.d_qkv, one.d_qkv));
     }
+  }
+}
+
+TEST_CASE("narrow attention: warps that multiply give the numbers of plain loops") {
+  // Heads that fill tiles of either width, and of those more than one.
+  for (attention_shape const& c : {attention_shape{3, 1, 64, 21}, attention_shape{1, 1, 128, 33}}) {
+    CAPTURE(c.width);
+    attention_problem const p(c);
+    attention_outcome const plain = rounded<simulated_device<float>>(p);
+    attention_outcome const warps = rounded<with_emulated_warps<simulated_device<float>>>(p);
+    CHECK(distance(warps.mixed, plain.mixed) < 1e-6);
+    CHECK(distance(warps.log_sums, plain.log_sums) < 1e-6);
+    CHECK(distance(warps.d_qkv, plain.d_qkv) < unit / 4);  // a rounding may fall the other way
   }
 }
 

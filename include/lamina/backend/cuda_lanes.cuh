@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "lamina/backend/cuda_tile_sums.cuh"
+#include "lamina/backend/cuda_warp.cuh"
 #include "lamina/core/lanes.hpp"
 
 LAMINA_NAMESPACE_BEGIN
@@ -145,7 +145,7 @@ struct warp_lanes {
 /// All threads of a block of 1, 2, 4, 8 or 16 whole warps.
 struct block_lanes {
   template <int Rows, int Cols>
-  using tile_sums = warp_tile_sums<Rows, Cols>;
+  using tile_sums = warp_tile_sums<tensor_core_warp, Rows, Cols>;
 
   index_t slots;
 
