@@ -75,7 +75,7 @@ class device_arguments {
 
   Backend const& backend_;
   char const* function_;
-  range ranges_[24];
+  range ranges_[24] = {};
   int count_ = 0;
 };
 
