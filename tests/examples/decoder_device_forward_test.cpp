@@ -65,6 +65,7 @@ TEST_CASE("decoder on a device: a batch made for another shape is refused") {
   config const other = small_configs()[1].shape;
   device_batch<simulated_device<float>> const batch(models.backend, random_batch(other, {4}, 1),
                                                     other);
+  models.backend.synchronize();  // the batch goes before the stream does
   CHECK_THROWS_WITH_AS(models.device.forward(batch),
                        "decoder::forward: the batch is for a model of another shape",
                        lamina::config_error);

@@ -43,7 +43,8 @@ importance_ratio<V> ratio(double log_ratio) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("worked case C12: every estimator with its derivative", V, LAMINA_TEST_NUMBERS) {
-  for (auto const& row : testing::worked_case("C12")["expected"]["kl_table"]) {
+  auto const worked = testing::worked_case("C12");
+  for (auto const& row : worked["expected"]["kl_table"]) {
     auto const number = [&row](char const* name) { return row[name].template get<double>(); };
     double const k = number("logp") - number("logref"), d = number("logp") - number("logold");
     auto const check = [&](auto const& estimator, double value, double slope) {

@@ -7,6 +7,7 @@
 
 #include "lamina/config.hpp"
 #include "lamina/core/detail/bits.hpp"
+#include "lamina/core/scalar.hpp"
 
 LAMINA_NAMESPACE_BEGIN
 
