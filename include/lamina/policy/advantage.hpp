@@ -184,7 +184,6 @@ struct group_relative {
     scale.check();
     detail::check_rewards("group_relative", batch, advantages);
   }
-  static constexpr index_t scratch_per_rollout = 0;
   template <row_executor Executor, real T>
   void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
            detail::advantage_memory memory) const {

@@ -98,7 +98,6 @@ struct basic_length_weighted_baseline {
     detail::check_rewards("length_weighted_baseline", batch, advantages);
     detail::check_offset_count("length_weighted_baseline", batch, advantages);
   }
-  static constexpr index_t scratch_per_rollout = 0;
   template <row_executor Executor, real T>
   void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
            detail::advantage_memory memory) const {
@@ -183,7 +182,6 @@ struct basic_greedy_outcome_baseline {
                       " entries, greedy_rewards ", batch.greedy_rewards.size, ", advantages ",
                       advantages, "; expected three equal counts");
   }
-  static constexpr index_t scratch_per_rollout = 0;
   template <row_executor Executor, real T>
   void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
            detail::advantage_memory memory) const {
@@ -238,7 +236,6 @@ struct second_best {
     scale.check();
     detail::check_rewards("second_best", batch, advantages);
   }
-  static constexpr index_t scratch_per_rollout = 0;
   template <row_executor Executor, real T>
   void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
            detail::advantage_memory memory) const {
@@ -341,7 +338,6 @@ struct basic_compensated_group_mean {
     }
     detail::check_rewards("compensated_group_mean", batch, advantages);
   }
-  static constexpr index_t scratch_per_rollout = 0;
   template <row_executor Executor, real T>
   void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
            detail::advantage_memory memory) const {

@@ -59,7 +59,6 @@ struct verified_labels {
   void check(reward_arrays<T> const& batch, index_t advantages) const {
     detail::check_rewards("verified_labels", batch, advantages);
   }
-  static constexpr index_t scratch_per_rollout = 0;
   template <row_executor Executor, real T>
   void run(Executor const& executor, reward_arrays<T> const& batch, vector_view<T> advantages,
            detail::advantage_memory memory) const {

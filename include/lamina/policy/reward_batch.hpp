@@ -12,12 +12,15 @@ LAMINA_NAMESPACE_BEGIN
 /// Rewards of the rollouts of a step and what else advantage rules read. A rollout is a sequence of
 /// the policy batch (in multi-turn training: one call of the model). A rule reads only the fields
 /// it names; the others may stay empty.
-template <real T>
-struct reward_batch {
+///
+/// Groups   how rollouts of one prompt are told
+/// Related  how rollouts of one trajectory are told, and those that started from one state
+template <real T, class Groups, class Related>
+struct basic_reward_batch {
   /// [rollouts] reward of each rollout.
   vector_view<T const> rewards{};
   /// Rollouts of the same prompt.
-  prompt_groups groups{};
+  Groups groups{};
 
   /// [rollouts + 1] tokens of rollout i are offsets[i] .. offsets[i + 1), as in policy_batch.
   vector_view<index_t const> offsets{};
@@ -39,52 +42,16 @@ struct reward_batch {
   /// [rollouts, functions] one column a reward function, NaN where it gave no reward.
   matrix_view<T const> function_rewards{};
 
-  /// [rollouts] trajectory each rollout is a step of; any numbers, steps in temporal order.
-  vector_view<index_t const> trajectories{};
+  /// [rollouts] trajectory each rollout is a step of, steps in temporal order.
+  Related trajectories{};
   /// [rollouts] environment step of each rollout: neighbours of a trajectory with equal numbers
   /// (two agents that act in turn) share one step; empty = a rollout is a step.
   vector_view<index_t const> environment_steps{};
   /// [rollouts] reward of the whole trajectory; empty = the sum of its step rewards.
   vector_view<T const> episode_rewards{};
-  /// [rollouts] environment state each step started from; equal numbers are equal states.
-  vector_view<index_t const> anchors{};
+  /// [rollouts] environment state each step started from.
+  Related anchors{};
   /// [rollouts] 1 = the step's action was invalid; empty = all valid.
-  vector_view<std::uint8_t const> invalid_actions{};
-
-  index_t token_count() const noexcept { return offsets.size > 0 ? offsets[offsets.size - 1] : 0; }
-  bool active(index_t token) const noexcept { return mask.size == 0 || mask[token] != 0; }
-  index_t active_tokens(index_t rollout) const noexcept {
-    if (mask.size == 0) return offsets[rollout + 1] - offsets[rollout];
-    index_t count = 0;
-    for (index_t t = offsets[rollout]; t < offsets[rollout + 1]; ++t) count += active(t) ? 1 : 0;
-    return count;
-  }
-};
-
-/// A reward_batch as row bodies read it, in the memory that they work in, a device's for example:
-/// the same fields, but trajectories and anchors as groups, which a host makes of their numbers.
-template <real T>
-struct reward_arrays {
-  vector_view<T const> rewards{};
-  group_view groups{};
-
-  vector_view<index_t const> offsets{};
-  vector_view<std::uint8_t const> mask{};
-  vector_view<T const> token_rewards{};
-  vector_view<T const> values{};
-  vector_view<T const> old_log_probs{};
-  vector_view<T const> squared_probabilities{};
-  vector_view<T const> rollout_weights{};
-
-  vector_view<T const> greedy_rewards{};
-  matrix_view<T const> function_rewards{};
-
-  /// [rollouts] those of a trajectory in temporal order: groups.split(trajectories) of the host.
-  group_view trajectories{};
-  vector_view<index_t const> environment_steps{};
-  vector_view<T const> episode_rewards{};
-  /// [rollouts] those that started from one state: groups.split(anchors) of the host.
-  group_view anchors{};
   vector_view<std::uint8_t const> invalid_actions{};
 
   LAMINA_HOST_DEVICE bool active(index_t token) const noexcept {
@@ -98,7 +65,24 @@ struct reward_arrays {
     for (index_t count : counts) most = count > most ? count : most;
     return most;
   }
+  /// These two read arrays, so they are for memory of the host.
+  index_t token_count() const noexcept { return offsets.size > 0 ? offsets[offsets.size - 1] : 0; }
+  index_t active_tokens(index_t rollout) const noexcept {
+    if (mask.size == 0) return offsets[rollout + 1] - offsets[rollout];
+    index_t count = 0;
+    for (index_t t = offsets[rollout]; t < offsets[rollout + 1]; ++t) count += active(t) ? 1 : 0;
+    return count;
+  }
 };
+
+/// The batch of a host: trajectories and states are any numbers, equal ones being the same.
+template <real T>
+using reward_batch = basic_reward_batch<T, prompt_groups, vector_view<index_t const>>;
+
+/// A batch as row bodies read it, in the memory that they work in, a device's for example:
+/// trajectories and states are groups, groups.split(numbers) of the host.
+template <real T>
+using reward_arrays = basic_reward_batch<T, group_view, group_view>;
 
 namespace detail {
 

@@ -210,7 +210,7 @@ reward_arrays<T> with_rewards(reward_arrays<T> batch, vector_view<T const> rewar
   return batch;
 }
 
-// What a rule that another one wraps wants of memory; nothing if it is a rule for hosts.
+// What a rule wants of memory for each rollout, in doubles; nothing if it does not say.
 template <class Rule>
 constexpr index_t scratch_size_of() {
   if constexpr (requires { Rule::scratch_per_rollout; }) {
@@ -225,7 +225,7 @@ inline constexpr index_t scratch_of = scratch_size_of<Rule>();
 // What a rule wants of memory, in doubles.
 template <class Rule>
 constexpr index_t scratch_size(index_t rollouts, index_t advantages) {
-  index_t size = Rule::scratch_per_rollout * rollouts;
+  index_t size = scratch_of<Rule> * rollouts;
   if constexpr (requires { Rule::scratch_per_token; }) size += Rule::scratch_per_token * advantages;
   return size;
 }
